@@ -1,0 +1,4 @@
+//! Runs one coding-agent task per container.
+
+pub mod ids;
+pub mod secret;

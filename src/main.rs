@@ -1,0 +1,2 @@
+//! Parse, run, error to exit code. Nothing else.
+fn main() {}
