@@ -1,0 +1,28 @@
+//! The pure machine: what a task's history means ([`transition`]) and what is to be done next ([`plan`]).
+//!
+//! No clock, no I/O, no async, no environment: time comes in as an argument, and everything else as an [`Event`]
+//! that a journal row stands for. A live run and a replay go through the same two functions.
+
+mod diagram;
+mod effect;
+mod event;
+mod failure;
+mod plan;
+mod state;
+mod transition;
+mod verdict;
+
+pub use diagram::mermaid;
+pub use effect::{AgentRun, ClaimPatience, Effect, EffectName, StartPatience, TokenHistory};
+pub use event::{Ack, Assignment, Event, Fact, Finding, Note, Outcome, Trouble};
+pub use failure::Failure;
+pub use plan::{Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan};
+pub use state::{
+    AgentReport, Attempt, Boot, Checkout, Handover, Millis, PullRequest, Run, State, StateName, Tally, Task, TaskError,
+    TokenFacts, Work,
+};
+pub use transition::{IllegalTransition, Refusal, transition};
+pub use verdict::{Ending, UnreadableVerdict, Verdict, VerdictKind, idempotency_key};
+
+#[cfg(test)]
+mod tests;

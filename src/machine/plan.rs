@@ -1,0 +1,480 @@
+//! What is to be done next: a pure function of the history, the time and the settings.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::effect::{AgentRun, ClaimPatience, Effect, EffectName, StartPatience, TokenHistory};
+use super::event::Ack;
+use super::failure::Failure;
+use super::state::{Millis, Run, State, Tally};
+use super::verdict::{Ending, Verdict, VerdictKind};
+use crate::ids::RepoUrl;
+
+/// `started` is tried for at most this long; then the task goes on (contract, section 2).
+const START_PATIENCE_MS: Millis = 15_000;
+/// `task already claimed` is taken as the acknowledgement at the fifth time (contract, section 2).
+const CLAIMS: u32 = 5;
+/// Between two of them: five over a minute.
+const CLAIM_PAUSE_MS: Millis = 12_000;
+/// The hand-over is local and idempotent: what does not work three times will not.
+const HANDOVER_ATTEMPTS: u32 = 3;
+/// The first wait is drawn from up to this long.
+const BACKOFF_BASE_MS: Millis = 500;
+/// No wait is longer, but for what the other side asks for.
+const BACKOFF_CAP_MS: Millis = 30_000;
+
+/// The settings that decide what is done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// How long an API or a forge that cannot be reached is waited for, an effect (`RUNNER_API_PATIENCE`).
+    pub api_patience_ms: Millis,
+    /// How often the agent may be started in all (`RUNNER_AGENT_ATTEMPTS`).
+    pub agent_attempts: u32,
+    /// How long it may run, over all attempts (`RUNNER_AGENT_TIMEOUT`).
+    pub agent_timeout_ms: Millis,
+    /// Unclean ends in a row that reach no new state (`RUNNER_MAX_BOOTS`).
+    pub max_boots: u32,
+    /// Whether an agent that changed nothing has failed (`RUNNER_NO_CHANGES`).
+    pub no_changes: NoChanges,
+    /// What SIGTERM does (`RUNNER_ON_TERM`).
+    pub on_term: OnTerm,
+}
+
+/// Whether an agent that changed nothing has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::Display, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum NoChanges {
+    /// The verdict is `failed`, `NoChanges`.
+    Fail,
+    /// The verdict is `completed`, outcome `no_changes`.
+    Complete,
+}
+
+/// What SIGTERM does to a task that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::Display, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum OnTerm {
+    /// Report `failed`, `Interrupted`, within the grace; what is already handed over is still pushed.
+    Report,
+    /// Leave the task to the next start.
+    Park,
+}
+
+/// What is so now, beside the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Situation {
+    /// The time.
+    pub now: Millis,
+    /// Whether the runner was told to stop.
+    pub stopping: Stopping,
+}
+
+/// Whether the runner was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopping {
+    /// It was not.
+    No,
+    /// It was, and there is time left to push and report.
+    Grace,
+    /// It was, and the grace is over.
+    Over,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// Wait for an assignment.
+    Listen,
+    /// Write the intent, do it, write the outcome.
+    Do {
+        /// What.
+        effect: Effect,
+        /// The attempt's number.
+        attempt: u32,
+    },
+    /// Find out what came of the open intent.
+    Probe {
+        /// Of what.
+        effect: Effect,
+        /// The attempt's number.
+        attempt: u32,
+    },
+    /// Stop looking for what came of the open intent, and fail.
+    GiveUp {
+        /// Of what.
+        effect: EffectName,
+        /// The attempt's number.
+        attempt: u32,
+        /// Why the task fails.
+        failure: Failure,
+        /// For a person.
+        cause: String,
+    },
+    /// Wait before anything else.
+    Wait {
+        /// How long.
+        for_ms: Millis,
+    },
+    /// Freeze the verdict.
+    Conclude(Ending),
+    /// End the process.
+    Stop(Exit),
+}
+
+/// Why the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// The task completed, and that was acknowledged by this process.
+    Completed,
+    /// The task failed, and that was acknowledged by this process.
+    Failed,
+    /// The API does not know the task any more: the verdict could not be told.
+    NobodyLeft,
+    /// The task was ended elsewhere.
+    Superseded,
+    /// An earlier start had brought everything to its end.
+    NothingToDo,
+    /// Told to stop while nothing was assigned.
+    Idle,
+    /// Told to stop, and the task is left to the next start.
+    Parked,
+    /// The verdict could not be delivered: the next start goes on.
+    Undelivered,
+}
+
+impl Exit {
+    /// The process's exit code (contract, section 5).
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Completed | Self::Superseded | Self::NothingToDo | Self::Idle => 0,
+            Self::Failed | Self::NobodyLeft => 1,
+            Self::Parked | Self::Undelivered => 75,
+        }
+    }
+}
+
+/// What is to be done next.
+pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
+    let Some(state) = &run.state else {
+        return match situation.stopping {
+            Stopping::No => Plan::Listen,
+            Stopping::Grace | Stopping::Over => Plan::Stop(Exit::Idle),
+        };
+    };
+    if matches!(state, State::Reported) {
+        return Plan::Stop(exit(run));
+    }
+    let stopped = situation.stopping != Stopping::No;
+    if stopped && policy.on_term == OnTerm::Park {
+        return Plan::Stop(Exit::Parked);
+    }
+    if run.verdict.is_none() {
+        if let Some(open) = run.open {
+            if let Some((failure, cause)) = given_up(run, open.effect, state, situation, policy) {
+                return Plan::GiveUp {
+                    effect: open.effect,
+                    attempt: open.number,
+                    failure,
+                    cause,
+                };
+            }
+        } else if let Some(ending) = ending(run, state, situation, policy) {
+            return Plan::Conclude(ending);
+        }
+    }
+    let Some(effect) = next_effect(run, state, situation, policy) else {
+        return Plan::Conclude(Ending::Completed);
+    };
+    let name = effect.name();
+    let tally = run.tally(name);
+    if name == EffectName::Report {
+        let gave_up = situation.stopping == Stopping::Over
+            || (tally.misses > 0 && since(situation.now, run.boot.at.max(tally.first_at)) >= policy.api_patience_ms);
+        if gave_up {
+            return Plan::Stop(Exit::Undelivered);
+        }
+    }
+    if tally.misses > 0 {
+        let pause = pause_ms(run, name, tally);
+        let waited = since(situation.now, tally.last_at);
+        // A clock that was set back cannot make the wait any longer than it was to be.
+        let left = (pause - waited).clamp(0, pause);
+        if left > 0 {
+            return Plan::Wait { for_ms: left };
+        }
+    }
+    match run.open {
+        Some(open) => Plan::Probe {
+            effect,
+            attempt: open.number,
+        },
+        None => Plan::Do {
+            effect,
+            attempt: tally.attempts + 1,
+        },
+    }
+}
+
+/// Time that has passed: never negative, since clocks jump.
+fn since(now: Millis, then: Millis) -> Millis {
+    now.saturating_sub(then).max(0)
+}
+
+fn exit(run: &Run) -> Exit {
+    let Some(verdict) = &run.verdict else {
+        return Exit::NothingToDo;
+    };
+    match (&run.acknowledged, verdict.kind) {
+        (None | Some((Ack::EndedElsewhere, _)), _) => Exit::Superseded,
+        (Some((_, boot)), _) if *boot != run.boot.number => Exit::NothingToDo,
+        (Some((Ack::NobodyLeft, _)), _) => Exit::NobodyLeft,
+        (Some(_), VerdictKind::Completed) => Exit::Completed,
+        (Some(_), VerdictKind::Failed) => Exit::Failed,
+        (Some(_), VerdictKind::Superseded) => Exit::Superseded,
+    }
+}
+
+/// Whether the task has to end now, and how. Asked while no intent is open.
+fn ending(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Option<Ending> {
+    if let Some(ending) = &run.ending {
+        return Some(ending.clone());
+    }
+    if let State::AgentRan(work) = state
+        && work.handover.head.is_none()
+        && policy.no_changes == NoChanges::Complete
+    {
+        return Some(Ending::Completed);
+    }
+    let (failure, cause) = overtaken(run, state, situation, policy)
+        .or_else(|| unchanged(state))
+        .or_else(|| {
+            let effects = state.name().effects().iter();
+            effects
+                .copied()
+                .find_map(|effect| exhausted(run, effect, situation.now, policy))
+        })?;
+    Some(Ending::Failed {
+        failure,
+        cause,
+        agent: state.agent().cloned(),
+    })
+}
+
+/// Whether the search for what came of an open intent has to end now. The agent and the hand-over are local: their
+/// probes always answer.
+fn given_up(
+    run: &Run,
+    effect: EffectName,
+    state: &State,
+    situation: Situation,
+    policy: &Policy,
+) -> Option<(Failure, String)> {
+    overtaken(run, state, situation, policy).or_else(|| unreachable(run, effect, situation.now, policy))
+}
+
+/// What ends a task whatever it is doing.
+fn overtaken(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Option<(Failure, String)> {
+    if run.stalled_boots >= policy.max_boots {
+        let cause = format!(
+            "{} starts in a row got no further than {}.",
+            run.stalled_boots,
+            state.name()
+        );
+        return Some((Failure::CrashLoop, cause));
+    }
+    interrupted(state, situation.stopping).then(|| {
+        let cause = format!("It was told to stop in state {}.", state.name());
+        (Failure::Interrupted, cause)
+    })
+}
+
+fn unchanged(state: &State) -> Option<(Failure, String)> {
+    match state {
+        State::AgentRan(work) if work.handover.head.is_none() => {
+            let said = work.agent.summary.as_deref().unwrap_or("(nothing)");
+            Some((Failure::NoChanges, format!("It said: {said}")))
+        }
+        State::Assigned
+        | State::Started
+        | State::DataFetched { .. }
+        | State::TokenIssued { .. }
+        | State::Cloned { .. }
+        | State::AgentRan(_)
+        | State::Pushed(_)
+        | State::PrOpened { .. }
+        | State::Reported => None,
+    }
+}
+
+/// Told to stop, work that is handed over is still pushed while the grace lasts: it was paid for.
+fn interrupted(state: &State, stopping: Stopping) -> bool {
+    match stopping {
+        Stopping::No => false,
+        Stopping::Over => true,
+        Stopping::Grace => match state {
+            State::Cloned { agent, .. } => agent.is_none(),
+            State::Assigned | State::Started | State::DataFetched { .. } | State::TokenIssued { .. } => true,
+            State::AgentRan(_) | State::Pushed(_) | State::PrOpened { .. } | State::Reported => false,
+        },
+    }
+}
+
+/// Whether an effect has used up its tries, its time or the patience with the other side.
+fn exhausted(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> Option<(Failure, String)> {
+    let tally = run.tally(effect);
+    match effect {
+        EffectName::Data | EffectName::Token | EffectName::Clone | EffectName::Push | EffectName::PullRequest => {
+            unreachable(run, effect, now, policy)
+        }
+        EffectName::Agent => {
+            let counted = tally.attempts.saturating_sub(tally.parked);
+            if tally.ran_ms >= policy.agent_timeout_ms {
+                Some((
+                    Failure::AgentTimedOut,
+                    format!("It ran for {} s in all.", tally.ran_ms / 1000),
+                ))
+            } else if counted >= policy.agent_attempts {
+                Some((Failure::AgentLost, format!("It was started {counted} times.")))
+            } else {
+                None
+            }
+        }
+        EffectName::Handover => (tally.misses >= HANDOVER_ATTEMPTS).then(|| {
+            (
+                Failure::Internal,
+                format!("The hand-over was tried {} times.", tally.attempts),
+            )
+        }),
+        // Best effort, and told without end.
+        EffectName::Start | EffectName::Report => None,
+    }
+}
+
+/// Whether the other side has been away for too long. Time before this start does not count: nobody was asking.
+fn unreachable(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> Option<(Failure, String)> {
+    let tally = run.tally(effect);
+    let waited = since(now, run.boot.at.max(tally.first_at));
+    (tally.misses > 0 && waited >= policy.api_patience_ms).then(|| {
+        let cause = format!(
+            "{effect} was tried {} times, over {} s in this start.",
+            tally.attempts,
+            waited / 1000
+        );
+        (Failure::ApiUnreachable, cause)
+    })
+}
+
+/// The effect that leads on from here; none where the task is done.
+fn next_effect(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Option<Effect> {
+    if let Some(verdict) = &run.verdict {
+        return Some(report(run, verdict));
+    }
+    match state {
+        State::Assigned => {
+            let tally = run.tally(EffectName::Start);
+            let spent = tally.attempts > 0
+                && since(situation.now, tally.first_at) + pause_ms(run, EffectName::Start, tally) >= START_PATIENCE_MS;
+            let patience = if spent {
+                StartPatience::LastTime
+            } else {
+                StartPatience::TryAgain
+            };
+            Some(Effect::Start { patience })
+        }
+        State::Started => Some(Effect::Data),
+        State::DataFetched { .. } => Some(Effect::Token {
+            history: token_history(run.tally(EffectName::Token)),
+        }),
+        State::TokenIssued { task, token } => Some(Effect::Clone {
+            task: Arc::clone(task),
+            token: token.clone(),
+        }),
+        State::Cloned {
+            task,
+            checkout,
+            agent: None,
+            ..
+        } => Some(Effect::Agent(AgentRun {
+            task: Arc::clone(task),
+            checkout: checkout.clone(),
+            time_left_ms: (policy.agent_timeout_ms - run.tally(EffectName::Agent).ran_ms).max(0),
+        })),
+        State::Cloned {
+            task,
+            checkout,
+            agent: Some(agent),
+            ..
+        } => {
+            let tally = run.tally(EffectName::Handover);
+            Some(Effect::Handover {
+                task: Arc::clone(task),
+                checkout: checkout.clone(),
+                agent: agent.clone(),
+                at: if tally.attempts == 0 { run.since } else { tally.first_at },
+            })
+        }
+        State::AgentRan(work) => work.handover.head.as_ref().map(|head| Effect::Push {
+            work: work.clone(),
+            head: head.clone(),
+        }),
+        State::Pushed(work) => match (&work.task.repo, &work.handover.head) {
+            (RepoUrl::Http(_), Some(head)) => Some(Effect::PullRequest {
+                work: work.clone(),
+                head: head.clone(),
+            }),
+            // A path of this machine has no forge: the branch is the end.
+            (RepoUrl::Local(_), _) | (RepoUrl::Http(_), None) => None,
+        },
+        State::PrOpened { .. } | State::Reported => None,
+    }
+}
+
+fn report(run: &Run, verdict: &Arc<Verdict>) -> Effect {
+    let claims = if run.tally(EffectName::Report).claims + 1 >= CLAIMS {
+        ClaimPatience::TakeIt
+    } else {
+        ClaimPatience::SendAgain
+    };
+    Effect::Report {
+        verdict: Arc::clone(verdict),
+        claims,
+    }
+}
+
+/// A 502 comes after the mark, so a later loss cannot have been the one that was answered.
+fn token_history(tally: Tally) -> TokenHistory {
+    if tally.mint_failures > 0 {
+        TokenHistory::MintFailed
+    } else if tally.unclear > 0 {
+        TokenHistory::AnswerLost
+    } else {
+        TokenHistory::NeverAsked
+    }
+}
+
+fn pause_ms(run: &Run, effect: EffectName, tally: Tally) -> Millis {
+    if effect == EffectName::Report && tally.claims > 0 {
+        return CLAIM_PAUSE_MS;
+    }
+    let seed = run.assignment.as_ref().map_or("", |a| a.task_id.as_str());
+    backoff_ms(tally.misses, &format!("{seed}/{effect}")).max(tally.retry_after_ms.unwrap_or(0))
+}
+
+/// How long to wait after the n-th miss: exponential with full jitter, which is drawn from the seed, so that the same
+/// history always waits as long, and two runners do not wait alike.
+pub fn backoff_ms(misses: u32, seed: &str) -> Millis {
+    if misses == 0 {
+        return 0;
+    }
+    let ceiling = BACKOFF_BASE_MS
+        .saturating_mul(1 << misses.saturating_sub(1).min(16))
+        .min(BACKOFF_CAP_MS);
+    let digest = Sha256::digest(format!("{seed}/{misses}"));
+    let draw = digest
+        .iter()
+        .take(4)
+        .fold(0_i64, |sum, byte| (sum << 8) | i64::from(*byte));
+    // Never nothing at all: a tenth of the ceiling is the floor, so that a server that is down is not hammered.
+    ceiling / 10 + draw % (ceiling - ceiling / 10)
+}

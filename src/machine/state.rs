@@ -1,0 +1,407 @@
+//! What is a fact about a task, and what its history adds up to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumDiscriminants, EnumIter, EnumString, IntoStaticStr};
+use thiserror::Error;
+
+use super::effect::EffectName;
+use super::event::{Ack, Assignment};
+use super::verdict::{Ending, Verdict};
+use crate::ids::{BranchName, CommitId, GitRef, InvalidName, RepoPolicy, RepoUrl};
+
+/// Milliseconds since the Unix epoch, or a span of milliseconds.
+pub type Millis = i64;
+
+/// A state is a fact, not an activity (contract, section 3). A variant holds what is known once it is one.
+#[derive(Debug, Clone, PartialEq, EnumDiscriminants)]
+#[strum_discriminants(
+    name(StateName),
+    derive(
+        Hash,
+        PartialOrd,
+        Ord,
+        Display,
+        EnumIter,
+        EnumString,
+        IntoStaticStr,
+        Serialize,
+        Deserialize
+    ),
+    doc = "A state's name: in the journal, the database's edges, `/status`, the metrics and the docs."
+)]
+pub enum State {
+    /// The assignment is journaled.
+    Assigned,
+    /// The API was told `started`, or would not hear it.
+    Started,
+    /// The task data is here and valid.
+    DataFetched {
+        /// What is to be done.
+        task: Arc<Task>,
+    },
+    /// The token is sealed.
+    TokenIssued {
+        /// What is to be done.
+        task: Arc<Task>,
+        /// What may be known of the token.
+        token: TokenFacts,
+    },
+    /// The repository is on disk at a known base commit.
+    Cloned {
+        /// What is to be done.
+        task: Arc<Task>,
+        /// What may be known of the token.
+        token: TokenFacts,
+        /// Where the work starts from.
+        checkout: Checkout,
+        /// What the agent said, once it has ended well. Its work is not taken yet.
+        agent: Option<AgentReport>,
+    },
+    /// The agent has ended, and what it changed is in the private repository.
+    AgentRan(Work),
+    /// The remote branch is at the head.
+    Pushed(Work),
+    /// A pull request exists.
+    PrOpened {
+        /// What was done.
+        work: Work,
+        /// Where it can be seen.
+        pull_request: PullRequest,
+    },
+    /// The one verdict is acknowledged, or there is nobody left to tell.
+    Reported,
+}
+
+impl StateName {
+    /// Every state that may follow this one. The only definition of the edges: the database's table, the diagram and
+    /// the transition function's check are derived from it.
+    pub fn successors(self) -> &'static [StateName] {
+        match self {
+            Self::Assigned => &[Self::Started, Self::Reported],
+            Self::Started => &[Self::DataFetched, Self::Reported],
+            Self::DataFetched => &[Self::TokenIssued, Self::Reported],
+            Self::TokenIssued => &[Self::Cloned, Self::Reported],
+            Self::Cloned => &[Self::AgentRan, Self::Reported],
+            Self::AgentRan => &[Self::Pushed, Self::Reported],
+            Self::Pushed => &[Self::PrOpened, Self::Reported],
+            Self::PrOpened => &[Self::Reported],
+            Self::Reported => &[],
+        }
+    }
+
+    /// The effects that may be intended in this state while there is no verdict.
+    pub fn effects(self) -> &'static [EffectName] {
+        match self {
+            Self::Assigned => &[EffectName::Start],
+            Self::Started => &[EffectName::Data],
+            Self::DataFetched => &[EffectName::Token],
+            Self::TokenIssued => &[EffectName::Clone],
+            Self::Cloned => &[EffectName::Agent, EffectName::Handover],
+            Self::AgentRan => &[EffectName::Push],
+            Self::Pushed => &[EffectName::PullRequest],
+            Self::PrOpened | Self::Reported => &[],
+        }
+    }
+}
+
+/// What is to be done: the task API's answer to `GET /data`, parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The answer as it came, which is what the journal keeps.
+    pub raw: Arc<[u8]>,
+    /// What the agent is asked for.
+    pub description: String,
+    /// What it should know besides.
+    pub context: String,
+    /// The issue or ticket that the task comes from.
+    pub source_url: Option<String>,
+    /// Where the repository is.
+    pub repo: RepoUrl,
+    /// What to start from; none is the remote's default branch.
+    pub git_ref: Option<GitRef>,
+}
+
+/// Why a task's data cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum TaskError {
+    /// Not the JSON object that the contract has.
+    #[error("the task data is not what the contract says: {0}")]
+    Malformed(String),
+    /// There is nothing to ask the agent for.
+    #[error("the task's description is empty")]
+    EmptyDescription,
+    /// The repository or its ref has a form that is not allowed.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+}
+
+#[derive(Deserialize)]
+struct TaskWire {
+    description: String,
+    #[serde(default)]
+    context: Option<String>,
+    #[serde(default, rename = "sourceURL")]
+    source_url: Option<String>,
+    repo: RepoWire,
+}
+
+#[derive(Deserialize)]
+struct RepoWire {
+    url: String,
+    #[serde(default, rename = "ref")]
+    git_ref: Option<String>,
+}
+
+impl Task {
+    /// Parses the answer to `GET /data` and holds its repository against the policy.
+    pub fn parse(raw: &[u8], policy: RepoPolicy) -> Result<Self, TaskError> {
+        let wire: TaskWire = serde_json::from_slice(raw).map_err(|e| TaskError::Malformed(e.to_string()))?;
+        if wire.description.trim().is_empty() {
+            return Err(TaskError::EmptyDescription);
+        }
+        let not_blank = |text: &String| !text.trim().is_empty();
+        Ok(Self {
+            raw: raw.into(),
+            description: wire.description,
+            context: wire.context.unwrap_or_default(),
+            source_url: wire.source_url.filter(not_blank),
+            repo: RepoUrl::parse(&wire.repo.url, policy)?,
+            git_ref: wire.repo.git_ref.filter(not_blank).map(|r| r.parse()).transpose()?,
+        })
+    }
+
+    /// The description's first line, cut to 72 characters: a title.
+    pub fn title(&self) -> String {
+        let line = self
+            .description
+            .lines()
+            .map(str::trim)
+            .find(|l| !l.is_empty())
+            .unwrap_or_default();
+        let line = line.trim_start_matches('#').trim();
+        if line.chars().count() <= 72 {
+            line.to_owned()
+        } else {
+            let cut: String = line.chars().take(71).collect();
+            format!("{}…", cut.trim_end())
+        }
+    }
+}
+
+/// What may be known of the token: never the token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenFacts {
+    /// The first 8 hexadecimal digits of its SHA-256.
+    pub sha256_prefix: String,
+    /// When it expires.
+    pub expires_at_ms: Millis,
+}
+
+/// Where the work starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkout {
+    /// The commit that the agent's branch starts at.
+    pub base: CommitId,
+    /// The branch that the pull request goes to.
+    pub base_branch: BranchName,
+    /// The working branch.
+    pub branch: BranchName,
+}
+
+/// What the agent said of its run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentReport {
+    /// Its last words, bounded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// Millionths of a US dollar, as the agent itself counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_micro_usd: Option<u64>,
+    /// Turns taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<u64>,
+    /// Tokens read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<u64>,
+    /// Tokens written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<u64>,
+    /// The conversation's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// The model it says it used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// How long its processes ran.
+    #[serde(default)]
+    pub ran_ms: Millis,
+}
+
+/// What was taken from the agent's working tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// The commit to push; none where nothing was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<CommitId>,
+    /// Commits from the base to the head.
+    pub commits: u32,
+    /// Files changed, added and removed.
+    pub files: u32,
+    /// Why the agent's own commits could not be kept, where they could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flattened: Option<String>,
+}
+
+/// Everything that is known once the agent's work is taken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Work {
+    /// What was to be done.
+    pub task: Arc<Task>,
+    /// What may be known of the token.
+    pub token: TokenFacts,
+    /// Where the work started from.
+    pub checkout: Checkout,
+    /// What the agent said.
+    pub agent: AgentReport,
+    /// What it changed.
+    pub handover: Handover,
+}
+
+/// A pull request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// Its number.
+    pub number: u64,
+    /// Where a person reads it.
+    pub url: String,
+}
+
+impl State {
+    /// Its name.
+    pub fn name(&self) -> StateName {
+        self.into()
+    }
+
+    /// The task, once it is known.
+    pub fn task(&self) -> Option<&Arc<Task>> {
+        match self {
+            Self::Assigned | Self::Started | Self::Reported => None,
+            Self::DataFetched { task } | Self::TokenIssued { task, .. } | Self::Cloned { task, .. } => Some(task),
+            Self::AgentRan(work) | Self::Pushed(work) | Self::PrOpened { work, .. } => Some(&work.task),
+        }
+    }
+
+    /// What the agent said, once it has ended well.
+    pub fn agent(&self) -> Option<&AgentReport> {
+        match self {
+            Self::Assigned | Self::Started | Self::DataFetched { .. } | Self::TokenIssued { .. } | Self::Reported => {
+                None
+            }
+            Self::Cloned { agent, .. } => agent.as_ref(),
+            Self::AgentRan(work) | Self::Pushed(work) | Self::PrOpened { work, .. } => Some(&work.agent),
+        }
+    }
+
+    /// What is on the remote: the branch and its head.
+    pub fn pushed(&self) -> Option<(&BranchName, &CommitId)> {
+        match self {
+            Self::Pushed(work) | Self::PrOpened { work, .. } => {
+                work.handover.head.as_ref().map(|head| (&work.checkout.branch, head))
+            }
+            Self::Assigned
+            | Self::Started
+            | Self::DataFetched { .. }
+            | Self::TokenIssued { .. }
+            | Self::Cloned { .. }
+            | Self::AgentRan(_)
+            | Self::Reported => None,
+        }
+    }
+}
+
+/// A start of the runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Boot {
+    /// 1 for the first; 0 before it.
+    pub number: u32,
+    /// When.
+    pub at: Millis,
+}
+
+/// An effect that was intended, and of which no outcome is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// Which.
+    pub effect: EffectName,
+    /// 1 for the first.
+    pub number: u32,
+    /// When it was intended.
+    pub at: Millis,
+}
+
+/// What has been tried of one effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Intents written.
+    pub attempts: u32,
+    /// When the first of them was.
+    pub first_at: Millis,
+    /// When the last thing was heard of it.
+    pub last_at: Millis,
+    /// Attempts that came to nothing, and probes that could not be made: what the back-off grows with.
+    pub misses: u32,
+    /// What the other side asked to be waited for, after the last miss.
+    pub retry_after_ms: Option<Millis>,
+    /// Attempts that were stopped to be gone on with by a later start.
+    pub parked: u32,
+    /// Attempts whose answer was never seen: lost on the way, or the runner died.
+    pub unclear: u32,
+    /// Answers that said that the token's mint had failed after the mark (`token` only).
+    pub mint_failures: u32,
+    /// Answers `task already claimed` (`report` only).
+    pub claims: u32,
+    /// How long attempts that came to nothing have run (`agent` only).
+    pub ran_ms: Millis,
+}
+
+/// What a journal adds up to: the fold of [`super::transition`] over its events.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Run {
+    /// The present start of the runner.
+    pub boot: Boot,
+    /// What was assigned.
+    pub assignment: Option<Assignment>,
+    /// The last state entered; none before the assignment.
+    pub state: Option<State>,
+    /// When it was entered.
+    pub since: Millis,
+    /// The intent whose outcome is not known.
+    pub open: Option<Attempt>,
+    /// What has been tried, by effect.
+    pub tallies: BTreeMap<EffectName, Tally>,
+    /// What the task has to end with: known, and not yet the verdict.
+    pub ending: Option<Ending>,
+    /// Starts in a row that ended uncleanly and entered no new state.
+    pub stalled_boots: u32,
+    /// Whether this start has said good-bye (parked, or left with the report undelivered).
+    pub left: bool,
+    /// The verdict, frozen.
+    pub verdict: Option<Arc<Verdict>>,
+    /// How the verdict was acknowledged, and in which start.
+    pub acknowledged: Option<(Ack, u32)>,
+}
+
+impl Run {
+    /// What has been tried of an effect.
+    pub fn tally(&self, effect: EffectName) -> Tally {
+        self.tallies.get(&effect).copied().unwrap_or_default()
+    }
+
+    /// The present state's name.
+    pub fn state_name(&self) -> Option<StateName> {
+        self.state.as_ref().map(State::name)
+    }
+}

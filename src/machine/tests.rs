@@ -1,0 +1,774 @@
+//! The machine against an oracle that has its own hand-written list of edges and never calls `transition`.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use strum::IntoEnumIterator;
+
+use super::*;
+use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
+use crate::machine::transition::fold;
+
+/// The contract's section 3, written out by hand: from, effect, to. `Reported` is reached by `report` from everywhere.
+const EDGES: [(&str, &str, &str); 9] = [
+    ("Assigned", "start", "Started"),
+    ("Started", "data", "DataFetched"),
+    ("DataFetched", "token", "TokenIssued"),
+    ("TokenIssued", "clone", "Cloned"),
+    ("Cloned", "agent", "Cloned+agent"),
+    ("Cloned+agent", "handover", "AgentRan"),
+    ("AgentRan", "push", "Pushed"),
+    ("Pushed", "pull_request", "PrOpened"),
+    ("*", "report", "Reported"),
+];
+
+fn policy() -> Policy {
+    Policy {
+        api_patience_ms: 600_000,
+        agent_attempts: 2,
+        agent_timeout_ms: 1_500_000,
+        max_boots: 5,
+        no_changes: NoChanges::Fail,
+        on_term: OnTerm::Report,
+    }
+}
+
+fn assignment() -> Assignment {
+    Assignment {
+        task_id: "t-1".parse().unwrap(),
+        api_url: "http://api:8081".parse().unwrap(),
+    }
+}
+
+fn task() -> Arc<Task> {
+    let raw = br#"{"description":"do it","context":"","repo":{"url":"http://127.0.0.1:1/o/r"}}"#;
+    let policy = RepoPolicy {
+        plain_http: PlainHttp::LoopbackOnly,
+        local: LocalRepos::Refused,
+    };
+    Arc::new(Task::parse(raw, policy).unwrap())
+}
+
+fn fact(effect: EffectName, changed: Changed) -> Fact {
+    match effect {
+        EffectName::Start => Fact::Started { told: true },
+        EffectName::Data => Fact::Data { task: task() },
+        EffectName::Token => Fact::Token(TokenFacts {
+            sha256_prefix: "00000000".to_owned(),
+            expires_at_ms: 0,
+        }),
+        EffectName::Clone => Fact::Cloned(Checkout {
+            base: "a".repeat(40).parse().unwrap(),
+            base_branch: "main".parse().unwrap(),
+            branch: "runner/t-1".parse().unwrap(),
+        }),
+        EffectName::Agent => Fact::AgentEnded(AgentReport::default()),
+        EffectName::Handover => Fact::HandedOver(Handover {
+            head: (changed == Changed::Yes).then(|| "b".repeat(40).parse().unwrap()),
+            commits: 1,
+            files: 1,
+            flattened: None,
+        }),
+        EffectName::Push => Fact::Pushed,
+        EffectName::PullRequest => Fact::PullRequest(PullRequest {
+            number: 1,
+            url: "http://127.0.0.1:1/o/r/pull/1".to_owned(),
+        }),
+        EffectName::Report => Fact::Reported { ack: Ack::Accepted },
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    Yes,
+    No,
+}
+
+/// One step of a random history, in words that mean something in any state.
+#[derive(Debug, Clone)]
+enum Op {
+    Boot,
+    Assign,
+    Intend(EffectName, i8),
+    ProbeNotDone(EffectName),
+    ProbeDone(EffectName),
+    Done(EffectName, EffectName, Changed),
+    Retry(EffectName),
+    Fail(EffectName),
+    GiveUp(EffectName),
+    Supersede(EffectName),
+    Park(EffectName),
+    Conclude(VerdictKind),
+    Note,
+    /// Whatever the oracle thinks comes next, so that histories get deep.
+    Onward,
+    OnwardUnchanged,
+}
+
+fn any_effect() -> impl Strategy<Value = EffectName> {
+    prop::sample::select(EffectName::iter().collect::<Vec<_>>())
+}
+
+fn any_op() -> impl Strategy<Value = Op> {
+    let kinds = prop::sample::select(VerdictKind::iter().collect::<Vec<_>>());
+    prop_oneof![
+        1 => Just(Op::Boot),
+        1 => Just(Op::Assign),
+        1 => (any_effect(), -1_i8..2).prop_map(|(e, d)| Op::Intend(e, d)),
+        1 => any_effect().prop_map(Op::ProbeNotDone),
+        1 => any_effect().prop_map(Op::ProbeDone),
+        1 => (any_effect(), any_effect()).prop_map(|(e, f)| Op::Done(e, f, Changed::Yes)),
+        1 => any_effect().prop_map(Op::Retry),
+        1 => any_effect().prop_map(Op::Fail),
+        1 => any_effect().prop_map(Op::GiveUp),
+        1 => any_effect().prop_map(Op::Supersede),
+        1 => any_effect().prop_map(Op::Park),
+        2 => kinds.prop_map(Op::Conclude),
+        1 => Just(Op::Note),
+        14 => Just(Op::Onward),
+        1 => Just(Op::OnwardUnchanged),
+    ]
+}
+
+/// What the oracle knows: names, numbers and flags of its own.
+#[derive(Debug, Clone, Default)]
+struct Oracle {
+    state: Option<String>,
+    open: Option<(String, u32)>,
+    attempts: std::collections::BTreeMap<String, u32>,
+    ended: Option<&'static str>,
+    verdict: Option<VerdictKind>,
+    changed: bool,
+}
+
+impl Oracle {
+    fn wanted(&self) -> Option<String> {
+        let state = self.state.as_deref()?;
+        if self.verdict.is_some() {
+            return (state != "Reported").then(|| "report".to_owned());
+        }
+        let edge = EDGES.iter().find(|(from, _, _)| *from == state)?;
+        let blocked = self.ended.is_some() || (state == "AgentRan" && !self.changed);
+        (!blocked).then(|| edge.1.to_owned())
+    }
+
+    /// Turns an operation into an event, and says whether it is legal; applies it if so.
+    fn step(&mut self, op: &Op) -> (Event, bool) {
+        let at = 0;
+        match op {
+            Op::Boot => (Event::Booted { at }, true),
+            Op::Note => (Event::Noted { note: Note::Parked, at }, true),
+            Op::Assign => {
+                let legal = self.state.is_none();
+                if legal {
+                    self.state = Some("Assigned".to_owned());
+                }
+                let event = Event::Assigned {
+                    assignment: assignment(),
+                    at,
+                };
+                (event, legal)
+            }
+            Op::Intend(effect, off) => self.intend(*effect, *off),
+            Op::ProbeNotDone(effect) => self.probe(*effect, Finding::NotDone { ran_ms: 1 }),
+            Op::ProbeDone(effect) => self.probe(*effect, Finding::Done),
+            Op::Done(effect, of, changed) => self.done(*effect, *of, *changed),
+            Op::Retry(effect) => {
+                let outcome = Outcome::Retry {
+                    trouble: Trouble::Unreachable,
+                    cause: String::new(),
+                    after_ms: None,
+                    ran_ms: 0,
+                };
+                self.close(*effect, outcome, None)
+            }
+            Op::Park(effect) => self.close(*effect, Outcome::Parked { ran_ms: 0 }, None),
+            Op::Supersede(effect) => self.close(*effect, Outcome::Superseded, Some("superseded")),
+            Op::Fail(effect) => {
+                let outcome = Outcome::Failed {
+                    failure: Failure::Internal,
+                    cause: String::new(),
+                    agent: None,
+                };
+                self.close(*effect, outcome, Some("failed"))
+            }
+            Op::GiveUp(effect) => {
+                let outcome = Outcome::GivenUp {
+                    failure: Failure::ApiUnreachable,
+                    cause: String::new(),
+                };
+                self.close(*effect, outcome, Some("failed"))
+            }
+            Op::Conclude(kind) => self.conclude(*kind),
+            Op::Onward => self.onward(Changed::Yes),
+            Op::OnwardUnchanged => self.onward(Changed::No),
+        }
+    }
+
+    fn onward(&mut self, changed: Changed) -> (Event, bool) {
+        if self.state.is_none() {
+            return self.step(&Op::Assign);
+        }
+        if let Some((effect, _)) = &self.open {
+            let effect: EffectName = effect.parse().unwrap();
+            return self.done(effect, effect, changed);
+        }
+        match self.wanted() {
+            Some(effect) => self.intend(effect.parse().unwrap(), 0),
+            None => self.conclude(match self.ended {
+                Some("superseded") => VerdictKind::Superseded,
+                Some(_) => VerdictKind::Failed,
+                None => VerdictKind::Completed,
+            }),
+        }
+    }
+
+    fn intend(&mut self, effect: EffectName, off: i8) -> (Event, bool) {
+        let name = effect.to_string();
+        let right = self.attempts.get(&name).copied().unwrap_or(0) + 1;
+        let attempt = right.saturating_add_signed(off.into());
+        // A push without anything to push is the plan's business, not the machine's.
+        let state_has_it = match (&self.verdict, self.state.as_deref()) {
+            (_, None | Some("Reported")) => false,
+            (Some(_), _) => name == "report",
+            (None, Some(state)) => {
+                self.ended.is_none() && EDGES.iter().any(|(from, by, _)| *from == state && *by == name)
+            }
+        };
+        let legal = state_has_it && self.open.is_none() && attempt == right;
+        if legal {
+            self.attempts.insert(name.clone(), attempt);
+            self.open = Some((name, attempt));
+        }
+        (Event::Intended { effect, attempt, at: 0 }, legal)
+    }
+
+    fn is_open(&self, effect: EffectName) -> (u32, bool) {
+        match &self.open {
+            Some((name, attempt)) => (*attempt, *name == effect.to_string()),
+            None => (1, false),
+        }
+    }
+
+    fn probe(&mut self, effect: EffectName, finding: Finding) -> (Event, bool) {
+        let (attempt, legal) = self.is_open(effect);
+        if legal && matches!(finding, Finding::NotDone { .. }) {
+            self.open = None;
+        }
+        let event = Event::Probed {
+            effect,
+            attempt,
+            finding,
+            at: 0,
+        };
+        (event, legal)
+    }
+
+    fn close(&mut self, effect: EffectName, outcome: Outcome, ends: Option<&'static str>) -> (Event, bool) {
+        let (attempt, open) = self.is_open(effect);
+        // A report can fail to be delivered; it cannot fail the task.
+        let legal = open && (ends.is_none() || self.verdict.is_none());
+        if legal {
+            self.open = None;
+            self.ended = ends.or(self.ended);
+        }
+        let event = Event::Ended {
+            effect,
+            attempt,
+            outcome,
+            at: 0,
+        };
+        (event, legal)
+    }
+
+    fn done(&mut self, effect: EffectName, of: EffectName, changed: Changed) -> (Event, bool) {
+        let (attempt, open) = self.is_open(effect);
+        let unchanged_push = effect == EffectName::Push && !self.changed;
+        let legal = open && effect == of && !unchanged_push;
+        if legal {
+            let state = self.state.clone().unwrap();
+            let name = effect.to_string();
+            let edge = EDGES
+                .iter()
+                .find(|(from, by, _)| *by == name && (*from == state || *from == "*"));
+            self.state = edge.map(|(_, _, to)| (*to).to_owned());
+            self.open = None;
+            if effect == EffectName::Handover {
+                self.changed = changed == Changed::Yes;
+            }
+        }
+        let event = Event::Ended {
+            effect,
+            attempt,
+            outcome: Outcome::Done {
+                fact: fact(of, changed),
+            },
+            at: 0,
+        };
+        (event, legal)
+    }
+
+    fn conclude(&mut self, kind: VerdictKind) -> (Event, bool) {
+        let state = self.state.as_deref();
+        let founded = match kind {
+            VerdictKind::Completed => {
+                self.ended.is_none()
+                    && (matches!(state, Some("Pushed" | "PrOpened")) || (state == Some("AgentRan") && !self.changed))
+            }
+            VerdictKind::Failed => self.ended != Some("superseded"),
+            VerdictKind::Superseded => self.ended == Some("superseded"),
+        };
+        let legal = state.is_some() && self.verdict.is_none() && self.open.is_none() && founded;
+        if legal {
+            self.verdict = Some(kind);
+            if kind == VerdictKind::Superseded {
+                self.state = Some("Reported".to_owned());
+            }
+        }
+        let verdict = Arc::new(Verdict {
+            kind,
+            reason: None,
+            message: String::new(),
+            body: String::new(),
+            key: String::new(),
+        });
+        (Event::Concluded { verdict, at: 0 }, legal)
+    }
+}
+
+/// Plays operations against both, and gives the legal history.
+fn play(ops: &[Op]) -> Result<Vec<Event>, TestCaseError> {
+    let mut oracle = Oracle::default();
+    let mut run = Run::default();
+    let mut history = Vec::new();
+    for op in ops {
+        let (event, legal) = oracle.step(op);
+        match transition(&run, &event) {
+            Ok(next) => {
+                prop_assert!(
+                    legal,
+                    "the machine took {event:?} after {history:?}, the oracle does not"
+                );
+                run = next;
+                history.push(event);
+            }
+            Err(refusal) => {
+                prop_assert!(!legal, "{refusal}: the oracle takes {event:?} after {history:?}");
+                let text = refusal.to_string();
+                prop_assert!(text.contains("is illegal in state"), "{text}");
+            }
+        }
+        let state = oracle.state.as_deref().map(|s| s.trim_end_matches("+agent"));
+        prop_assert_eq!(run.state_name().map(<&str>::from), state);
+        prop_assert_eq!(run.open.is_some(), oracle.open.is_some());
+    }
+    Ok(history)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2048))]
+
+    #[test]
+    fn the_machine_takes_what_the_oracle_takes_and_refuses_the_rest_by_name(ops in prop::collection::vec(any_op(), 0..80)) {
+        let history = play(&ops)?;
+        let verdicts = history.iter().filter(|e| matches!(e, Event::Concluded { .. })).count();
+        prop_assert!(verdicts <= 1, "{} verdicts", verdicts);
+    }
+
+    #[test]
+    fn a_history_replays_to_the_same_state_and_every_prefix_plans_a_legal_next_step(
+        ops in prop::collection::vec(any_op(), 0..60),
+        now in 0_i64..10_000_000,
+        stopping in prop::sample::select(vec![Stopping::No, Stopping::Grace, Stopping::Over]),
+        on_term in prop::sample::select(vec![OnTerm::Report, OnTerm::Park]),
+    ) {
+        let history = play(&ops)?;
+        prop_assert_eq!(fold(&history), fold(&history.clone()));
+        let policy = Policy { on_term, ..policy() };
+        for end in 0..=history.len() {
+            let run = fold(&history[..end]).unwrap();
+            let planned = plan(&run, Situation { now, stopping }, &policy);
+            if let Some(event) = first_event_of(&run, &planned) {
+                let next = transition(&run, &event);
+                prop_assert!(next.is_ok(), "{:?} after {:?}: {:?}", planned, &history[..end], next);
+            }
+        }
+    }
+
+    #[test]
+    fn a_wait_is_never_longer_than_its_back_off_whatever_the_clock_does(misses in 1_u32..40, now in any::<i32>()) {
+        let mut run = fold(&[Event::Assigned { assignment: assignment(), at: 1_000_000 }]).unwrap();
+        let tally = Tally { attempts: misses, first_at: 1_000_000, last_at: 1_000_000, misses, ..Tally::default() };
+        run.tallies.insert(EffectName::Start, tally);
+        if let Plan::Wait { for_ms } = plan(&run, Situation { now: now.into(), stopping: Stopping::No }, &policy()) {
+            prop_assert!(for_ms > 0 && for_ms <= 30_000, "{}", for_ms);
+        }
+    }
+}
+
+/// The event that doing what was planned begins with.
+fn first_event_of(run: &Run, planned: &Plan) -> Option<Event> {
+    let at = 0;
+    match planned {
+        Plan::Do { effect, attempt } => Some(Event::Intended {
+            effect: effect.name(),
+            attempt: *attempt,
+            at,
+        }),
+        Plan::Probe { effect, attempt } => Some(Event::Probed {
+            effect: effect.name(),
+            attempt: *attempt,
+            finding: Finding::NotDone { ran_ms: 0 },
+            at,
+        }),
+        Plan::GiveUp {
+            effect,
+            attempt,
+            failure,
+            cause,
+        } => Some(Event::Ended {
+            effect: *effect,
+            attempt: *attempt,
+            outcome: Outcome::GivenUp {
+                failure: *failure,
+                cause: cause.clone(),
+            },
+            at,
+        }),
+        Plan::Conclude(ending) => Some(Event::Concluded {
+            verdict: Arc::new(Verdict::compose(run, ending, "00")),
+            at,
+        }),
+        Plan::Listen | Plan::Wait { .. } | Plan::Stop(_) => None,
+    }
+}
+
+/// A history in which everything goes well, up to an effect's intent.
+fn up_to(effect: EffectName) -> Vec<Event> {
+    let mut oracle = Oracle::default();
+    let mut history = vec![oracle.step(&Op::Boot).0];
+    loop {
+        let (event, legal) = oracle.step(&Op::Onward);
+        assert!(legal);
+        history.push(event);
+        if oracle
+            .open
+            .as_ref()
+            .is_some_and(|(name, _)| *name == effect.to_string())
+        {
+            return history;
+        }
+    }
+}
+
+fn at(now: Millis) -> Situation {
+    Situation {
+        now,
+        stopping: Stopping::No,
+    }
+}
+
+fn ended(effect: EffectName, attempt: u32, outcome: Outcome, at: Millis) -> Event {
+    Event::Ended {
+        effect,
+        attempt,
+        outcome,
+        at,
+    }
+}
+
+fn retry(trouble: Trouble) -> Outcome {
+    Outcome::Retry {
+        trouble,
+        cause: "no".to_owned(),
+        after_ms: None,
+        ran_ms: 0,
+    }
+}
+
+#[test]
+fn every_edge_of_the_contract_is_an_edge_of_the_machine_and_no_other() {
+    let mut ours: Vec<(String, String)> = EDGES
+        .iter()
+        .filter(|(from, _, to)| *from != "*" && !to.contains('+'))
+        .map(|(from, _, to)| (from.trim_end_matches("+agent").to_owned(), (*to).to_owned()))
+        .collect();
+    for state in StateName::iter().filter(|s| *s != StateName::Reported) {
+        ours.push((state.to_string(), "Reported".to_owned()));
+    }
+    let mut theirs: Vec<(String, String)> = StateName::iter()
+        .flat_map(|from| {
+            from.successors()
+                .iter()
+                .map(move |to| (from.to_string(), to.to_string()))
+        })
+        .collect();
+    ours.sort();
+    theirs.sort();
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn an_open_intent_is_probed_before_anything_else() {
+    for effect in EffectName::iter() {
+        let mut history = up_to(effect);
+        history.push(Event::Booted { at: 5 });
+        let run = fold(&history).unwrap();
+        match plan(&run, at(5), &policy()) {
+            Plan::Probe {
+                effect: probed,
+                attempt: 1,
+            } => assert_eq!(probed.name(), effect),
+            other => panic!("{effect}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_a_409_to_the_token_means_follows_from_what_came_before() {
+    let asked = |more: Vec<Event>| {
+        let mut history = up_to(EffectName::Token);
+        history.extend(more);
+        match plan(&fold(&history).unwrap(), at(60_000), &policy()) {
+            Plan::Do {
+                effect: Effect::Token { history },
+                ..
+            } => history,
+            other => panic!("{other:?}"),
+        }
+    };
+    let not_done = Event::Probed {
+        effect: EffectName::Token,
+        attempt: 1,
+        finding: Finding::NotDone { ran_ms: 0 },
+        at: 0,
+    };
+    let refused = |trouble| ended(EffectName::Token, 1, retry(trouble), 0);
+    assert_eq!(asked(vec![refused(Trouble::Unreachable)]), TokenHistory::NeverAsked);
+    assert_eq!(asked(vec![refused(Trouble::MintFailed)]), TokenHistory::MintFailed);
+    assert_eq!(asked(vec![not_done]), TokenHistory::AnswerLost);
+}
+
+#[test]
+fn an_api_that_stays_away_is_waited_for_and_then_it_is_a_failure() {
+    let mut history = up_to(EffectName::Data);
+    history.push(ended(EffectName::Data, 1, retry(Trouble::Unreachable), 1000));
+    let run = fold(&history).unwrap();
+    assert!(matches!(plan(&run, at(1000), &policy()), Plan::Wait { .. }));
+    assert!(matches!(plan(&run, at(60_000), &policy()), Plan::Do { attempt: 2, .. }));
+    match plan(&run, at(600_000), &policy()) {
+        Plan::Conclude(Ending::Failed { failure, .. }) => assert_eq!(failure, Failure::ApiUnreachable),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn started_is_best_effort_and_tried_for_15_seconds() {
+    let patience = |now| {
+        let mut history = up_to(EffectName::Start);
+        history.push(ended(EffectName::Start, 1, retry(Trouble::Unreachable), 0));
+        match plan(&fold(&history).unwrap(), at(now), &policy()) {
+            Plan::Do {
+                effect: Effect::Start { patience },
+                ..
+            } => patience,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(patience(10_000), StartPatience::TryAgain);
+    assert_eq!(patience(15_000), StartPatience::LastTime);
+}
+
+#[test]
+fn a_verdict_that_cannot_be_delivered_is_left_to_the_next_start_with_the_same_bytes() {
+    let mut history = up_to(EffectName::Report);
+    history.push(ended(EffectName::Report, 1, retry(Trouble::Unreachable), 0));
+    let run = fold(&history).unwrap();
+    assert_eq!(plan(&run, at(600_000), &policy()), Plan::Stop(Exit::Undelivered));
+    let before = run.verdict.clone();
+    history.push(Event::Noted {
+        note: Note::Undelivered,
+        at: 600_000,
+    });
+    history.push(Event::Booted { at: 700_000 });
+    let run = fold(&history).unwrap();
+    assert_eq!(run.stalled_boots, 0);
+    match plan(&run, at(700_000), &policy()) {
+        Plan::Do {
+            effect: Effect::Report { verdict, .. },
+            attempt: 2,
+        } => assert_eq!(Some(verdict), before),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_claimed_task_is_told_five_times_over_a_minute_and_then_taken() {
+    let mut history = up_to(EffectName::Report);
+    for attempt in 1..5 {
+        history.push(ended(
+            EffectName::Report,
+            attempt,
+            retry(Trouble::Claimed),
+            i64::from(attempt) * 12_000,
+        ));
+        let run = fold(&history).unwrap();
+        let now = i64::from(attempt + 1) * 12_000;
+        assert_eq!(plan(&run, at(now - 1), &policy()), Plan::Wait { for_ms: 1 });
+        match plan(&run, at(now), &policy()) {
+            Plan::Do {
+                effect: Effect::Report { claims, .. },
+                ..
+            } => assert_eq!(claims == ClaimPatience::TakeIt, attempt == 4, "{attempt}"),
+            other => panic!("{other:?}"),
+        }
+        history.push(Event::Intended {
+            effect: EffectName::Report,
+            attempt: attempt + 1,
+            at: now,
+        });
+    }
+}
+
+#[test]
+fn five_unclean_starts_that_get_no_further_are_a_crash_loop() {
+    let mut history = up_to(EffectName::Clone);
+    for boot in 1..=5 {
+        assert!(
+            !matches!(plan(&fold(&history).unwrap(), at(0), &policy()), Plan::GiveUp { .. }),
+            "{boot}"
+        );
+        history.push(Event::Booted { at: 0 });
+    }
+    match plan(&fold(&history).unwrap(), at(0), &policy()) {
+        Plan::GiveUp { failure, .. } => assert_eq!(failure, Failure::CrashLoop),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_agent_that_is_lost_too_often_is_a_failure_and_a_parked_start_does_not_count() {
+    let lost = |outcome: fn() -> Outcome| {
+        let mut history = up_to(EffectName::Agent);
+        for attempt in 1..=2 {
+            history.push(ended(EffectName::Agent, attempt, outcome(), 0));
+            if attempt == 1 {
+                history.push(Event::Intended {
+                    effect: EffectName::Agent,
+                    attempt: 2,
+                    at: 0,
+                });
+            }
+        }
+        plan(&fold(&history).unwrap(), at(60_000), &policy())
+    };
+    match lost(|| retry(Trouble::NoResult)) {
+        Plan::Conclude(Ending::Failed { failure, .. }) => assert_eq!(failure, Failure::AgentLost),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(
+        lost(|| Outcome::Parked { ran_ms: 0 }),
+        Plan::Do { attempt: 3, .. }
+    ));
+}
+
+#[test]
+fn told_to_stop_the_runner_still_pushes_what_was_paid_for() {
+    let told = |effect, stopping, on_term| {
+        let mut history = up_to(effect);
+        history.pop();
+        let policy = Policy { on_term, ..policy() };
+        plan(&fold(&history).unwrap(), Situation { now: 0, stopping }, &policy)
+    };
+    for effect in [EffectName::Handover, EffectName::Push, EffectName::PullRequest] {
+        assert!(
+            matches!(told(effect, Stopping::Grace, OnTerm::Report), Plan::Do { .. }),
+            "{effect}"
+        );
+    }
+    for (effect, stopping) in [(EffectName::Agent, Stopping::Grace), (EffectName::Push, Stopping::Over)] {
+        match told(effect, stopping, OnTerm::Report) {
+            Plan::Conclude(Ending::Failed { failure, .. }) => assert_eq!(failure, Failure::Interrupted),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(
+        told(EffectName::Agent, Stopping::Grace, OnTerm::Park),
+        Plan::Stop(Exit::Parked)
+    );
+}
+
+#[test]
+fn a_verdict_survives_the_journal_byte_for_byte() {
+    let mut history = up_to(EffectName::Report);
+    history.pop();
+    history.pop();
+    let run = fold(&history).unwrap();
+    let verdict = Verdict::compose(&run, &Ending::Completed, "ab");
+    assert_eq!(Verdict::read(&verdict.body, &verdict.key), Ok(verdict.clone()));
+    let body: serde_json::Value = serde_json::from_str(&verdict.body).unwrap();
+    assert_eq!(body["event"], "completed");
+    assert_eq!(body["details"]["prURL"], body["details"]["pr_url"]);
+    assert_eq!(body["details"]["outcome"], "pull_request");
+    assert_eq!(body["details"]["state"], "PrOpened");
+    assert_eq!(body["details"]["branch"], "runner/t-1");
+    assert_eq!(body["details"]["journalHead"], "ab");
+    assert_eq!(verdict.key, "t-1/report/1");
+}
+
+/// The generated parts of docs/machine.md. `UPDATE_DOCS=1 cargo test --lib machine` writes them anew.
+#[test]
+fn the_diagram_and_the_list_of_failures_in_the_docs_are_the_machines() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/machine.md");
+    let docs = std::fs::read_to_string(path).unwrap();
+    let diagram = format!("```mermaid\n{}```\n", mermaid());
+    let rows: String = Failure::iter()
+        .map(|f| format!("| `{f}` | {} | {} |\n", f.sentence(), f.hint().unwrap_or("")))
+        .collect();
+    let failures = format!("| reason | what happened | what to do |\n|---|---|---|\n{rows}");
+    let current = replace_part(&replace_part(&docs, "diagram", &diagram), "failures", &failures);
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &current).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), current, "run UPDATE_DOCS=1 cargo test --lib machine");
+}
+
+fn replace_part(docs: &str, name: &str, part: &str) -> String {
+    let begin = format!("<!-- generated: {name} -->\n");
+    let end = "<!-- end -->";
+    let start = docs.find(&begin).unwrap() + begin.len();
+    let stop = start + docs[start..].find(end).unwrap();
+    format!("{}\n{part}\n{}", &docs[..start], &docs[stop..])
+}
+
+/// Architecture invariant: the pure machine reaches no clock, no I/O and no runtime.
+#[test]
+fn the_machine_imports_nothing_impure() {
+    let sources = [
+        include_str!("effect.rs"),
+        include_str!("event.rs"),
+        include_str!("failure.rs"),
+        include_str!("plan.rs"),
+        include_str!("state.rs"),
+        include_str!("transition.rs"),
+        include_str!("verdict.rs"),
+        include_str!("diagram.rs"),
+    ];
+    for source in sources {
+        for impure in [
+            "tokio",
+            "std::time",
+            "std::fs",
+            "std::env",
+            "std::process",
+            "std::net",
+            "reqwest",
+            "rusqlite",
+            "jiff",
+            "async ",
+        ] {
+            let uses = source.lines().filter(|l| !l.trim_start().starts_with("//"));
+            assert!(!uses.into_iter().any(|l| l.contains(impure)), "{impure}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The one verdict: what is said of a task at its end, frozen before it is first sent.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use strum::{Display, EnumIter, EnumString, IntoStaticStr};
+
+use super::effect::EffectName;
+use super::failure::Failure;
+use super::state::{AgentReport, Run, State};
+
+/// The three ways a task ends.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Display, EnumIter, EnumString, IntoStaticStr,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum VerdictKind {
+    /// It was done.
+    Completed,
+    /// It was not.
+    Failed,
+    /// It was ended elsewhere; nothing is sent.
+    Superseded,
+}
+
+/// What a task has to end with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ending {
+    /// Done: with a pull request, a branch or without changes, as the state says.
+    Completed,
+    /// Failed.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// What exactly happened, for a person.
+        cause: String,
+        /// What the agent said before it failed, where it was the agent.
+        agent: Option<AgentReport>,
+    },
+    /// Ended elsewhere.
+    Superseded,
+}
+
+/// The verdict as it is journaled and sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Which.
+    pub kind: VerdictKind,
+    /// Why, where it failed.
+    pub reason: Option<Failure>,
+    /// One sentence for a person.
+    pub message: String,
+    /// The bytes of `POST /status`: `{event, message, details}`. Never composed again.
+    pub body: String,
+    /// The idempotency key that they are sent under.
+    pub key: String,
+}
+
+/// Why a journaled verdict cannot be read back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the verdict in the journal is not one of this runner's: {0}")]
+pub struct UnreadableVerdict(String);
+
+/// `{taskID}/{effect}/{n}` (contract, section 2): the same on every retry of what is done once.
+pub fn idempotency_key(run: &Run, effect: EffectName) -> String {
+    let task = run.assignment.as_ref().map_or("", |a| a.task_id.as_str());
+    format!("{task}/{effect}/1")
+}
+
+impl Verdict {
+    /// Composes the verdict of a run. `journal_head` is the hash of the last row before the verdict's.
+    pub fn compose(run: &Run, ending: &Ending, journal_head: &str) -> Self {
+        let (kind, reason, message) = match ending {
+            Ending::Completed => (VerdictKind::Completed, None, completed_message(run)),
+            Ending::Failed { failure, cause, .. } => {
+                let cause = bounded(cause, 4096);
+                (
+                    VerdictKind::Failed,
+                    Some(*failure),
+                    format!("{} {cause}", failure.sentence()),
+                )
+            }
+            Ending::Superseded => (
+                VerdictKind::Superseded,
+                None,
+                "The task was ended elsewhere; nothing is sent.".to_owned(),
+            ),
+        };
+        let details = details(run, ending, &message, journal_head);
+        let body = json!({"event": kind, "message": message, "details": details}).to_string();
+        Self {
+            kind,
+            reason,
+            message,
+            body,
+            key: idempotency_key(run, EffectName::Report),
+        }
+    }
+
+    /// Reads back what [`Verdict::compose`] wrote.
+    pub fn read(body: &str, key: &str) -> Result<Self, UnreadableVerdict> {
+        #[derive(Deserialize)]
+        struct Details {
+            reason: Option<Failure>,
+        }
+        #[derive(Deserialize)]
+        struct Body {
+            event: VerdictKind,
+            message: String,
+            details: Details,
+        }
+        let read: Body = serde_json::from_str(body).map_err(|e| UnreadableVerdict(e.to_string()))?;
+        Ok(Self {
+            kind: read.event,
+            reason: read.details.reason,
+            message: read.message,
+            body: body.to_owned(),
+            key: key.to_owned(),
+        })
+    }
+}
+
+fn completed_message(run: &Run) -> String {
+    match &run.state {
+        Some(State::PrOpened { pull_request, .. }) => format!("Opened {}", pull_request.url),
+        Some(State::Pushed(work)) => format!("Pushed {}", work.checkout.branch),
+        _ => "The agent changed nothing, which counts as done here.".to_owned(),
+    }
+}
+
+/// The contract's section 2, under `completed`.
+fn details(run: &Run, ending: &Ending, message: &str, journal_head: &str) -> Value {
+    let state = run.state.as_ref();
+    let mut details = Map::new();
+    let mut put = |name: &str, value: Value| {
+        if !value.is_null() {
+            details.insert(name.to_owned(), value);
+        }
+    };
+    if let Some(State::PrOpened { pull_request, .. }) = state {
+        put("prURL", json!(pull_request.url));
+        put("pr_url", json!(pull_request.url));
+    }
+    if let Ending::Failed { failure, .. } = ending {
+        put("error", json!(message));
+        put("reason", json!(failure));
+    }
+    put("outcome", json!(outcome(run, ending)));
+    put("state", json!(run.state_name()));
+    put("attempts", json!(run.tally(EffectName::Agent).attempts));
+    put("boots", json!(run.boot.number));
+    put("journalHead", json!(journal_head));
+    let said = match ending {
+        Ending::Failed { agent: Some(agent), .. } => Some(agent),
+        Ending::Completed | Ending::Failed { agent: None, .. } | Ending::Superseded => state.and_then(State::agent),
+    };
+    if let Some(agent) = said {
+        put("costUSD", agent.cost_micro_usd.map_or(Value::Null, usd));
+        put("turns", json!(agent.turns));
+        put("inputTokens", json!(agent.input_tokens));
+        put("outputTokens", json!(agent.output_tokens));
+        put("sessionID", json!(agent.session_id));
+    }
+    if let Some((branch, commit)) = state.and_then(State::pushed) {
+        put("commit", json!(commit));
+        put("branch", json!(branch));
+    }
+    Value::Object(details)
+}
+
+fn outcome(run: &Run, ending: &Ending) -> &'static str {
+    match (&run.state, ending) {
+        (Some(State::PrOpened { .. }), _) => "pull_request",
+        (Some(State::Pushed(_)), _) => "branch",
+        (
+            _,
+            Ending::Completed
+            | Ending::Failed {
+                failure: Failure::NoChanges,
+                ..
+            },
+        ) => "no_changes",
+        (_, Ending::Failed { .. } | Ending::Superseded) => "none",
+    }
+}
+
+/// Millionths of a dollar as a JSON number of dollars.
+fn usd(micro: u64) -> Value {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a cost beyond 2^53 millionths of a dollar is not a cost"
+    )]
+    let dollars = micro as f64 / 1e6;
+    json!(dollars)
+}
+
+/// At most `limit` bytes of the text, cut on a character boundary.
+fn bounded(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let mut end = limit;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
