@@ -1,5 +1,54 @@
-//! Runs one coding-agent task per container.
+//! Runs one coding-agent task per container: a finite-state machine with a persisted journal.
+//!
+//! An assignment comes in, a pure machine says what to do next, a driver does it and writes down what happened, in that
+//! order, in a journal that survives anything.
+//!
+//! ```text
+//! POST /task ──► journal (Assigned, synced) ──► 200
+//!                     │
+//!       ┌─────────────▼──────────────┐
+//!       │ driver: replay → plan → do │◄── signals, "task ended elsewhere"
+//!       └──┬───────────▲─────────────┘
+//! intent   │           │ outcome + enter (one transaction)
+//!          ▼           │
+//!     steps/{start,data,token,clone,agent,handover,push,pull_request,report}
+//!          │           ▲
+//!          ▼           │
+//!     adapters: task API · git · agent · forge     (the only code that touches the outside)
+//! ```
+//!
+//! A start after a crash walks the same way: replay is not a second code path.
+//!
+//! | room | what is there |
+//! |---|---|
+//! | [`machine`] | pure: states, events, effects, failures, `transition`, `plan`, the verdict |
+//! | [`record`] | events as journal rows and back |
+//! | [`driver`] | the one loop |
+//! | [`steps`] | one file an effect: probe, act, and what each outcome means |
+//! | [`adapters`] | clients of the task API, git, the forge and the agent, each testable alone |
+//! | [`server`] | the listener, which only ever feeds the first transition |
+//! | [`process`], [`sandbox`], [`seal`], [`secret`], [`telemetry`], [`crash`] | what several rooms use |
+//! | [`embedded`] | the outside world in miniature: `runner run` and `runner demo` stand on it, and so do the tests |
+//! | [`cli`], [`config`] | one file a command; the settings |
 
+pub mod adapters;
+pub mod cli;
+pub mod config;
+pub mod crash;
+pub mod driver;
+pub mod embedded;
 pub mod ids;
 pub mod machine;
+pub mod process;
+pub mod record;
+pub mod sandbox;
+pub mod seal;
 pub mod secret;
+pub mod server;
+pub mod steps;
+pub mod task;
+pub mod telemetry;
+pub mod text;
+
+/// This program's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

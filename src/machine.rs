@@ -18,8 +18,7 @@ pub use event::{Ack, Assignment, Event, Fact, Finding, Note, Outcome, Trouble};
 pub use failure::Failure;
 pub use plan::{Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan};
 pub use state::{
-    AgentReport, Attempt, Boot, Checkout, Handover, Millis, PullRequest, Run, State, StateName, Tally, Task, TaskError,
-    TokenFacts, Work,
+    AgentReport, Attempt, Boot, Checkout, Handover, Millis, PullRequest, Run, State, StateName, Tally, TokenFacts, Work,
 };
 pub use transition::{IllegalTransition, Refusal, transition};
 pub use verdict::{Ending, UnreadableVerdict, Verdict, VerdictKind, idempotency_key};

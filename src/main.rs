@@ -1,2 +1,7 @@
 //! Parse, run, error to exit code. Nothing else.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runner::cli::main()
+}

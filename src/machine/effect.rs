@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumDiscriminants, EnumIter, EnumString, IntoStaticStr};
 
-use super::state::{AgentReport, Checkout, Millis, Task, TokenFacts, Work};
+use super::state::{AgentReport, Checkout, Millis, TokenFacts, Work};
 use super::verdict::Verdict;
 use crate::ids::CommitId;
+use crate::task::Task;
 
 /// Something that is done outside of the process, or to the disk, between an intent and an outcome.
 #[derive(Debug, Clone, PartialEq, EnumDiscriminants)]

@@ -7,9 +7,10 @@ use strum::{EnumIter, IntoStaticStr};
 
 use super::effect::EffectName;
 use super::failure::Failure;
-use super::state::{AgentReport, Checkout, Handover, Millis, PullRequest, Task, TokenFacts};
+use super::state::{AgentReport, Checkout, Handover, Millis, PullRequest, TokenFacts};
 use super::verdict::Verdict;
 use crate::ids::{ApiUrl, TaskId};
+use crate::task::Task;
 
 /// What the operator assigned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

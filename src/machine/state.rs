@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumDiscriminants, EnumIter, EnumString, IntoStaticStr};
-use thiserror::Error;
 
 use super::effect::EffectName;
 use super::event::{Ack, Assignment};
 use super::verdict::{Ending, Verdict};
-use crate::ids::{BranchName, CommitId, GitRef, InvalidName, RepoPolicy, RepoUrl};
+use crate::ids::{BranchName, CommitId};
+use crate::task::Task;
 
 /// Milliseconds since the Unix epoch, or a span of milliseconds.
 pub type Millis = i64;
@@ -103,90 +103,6 @@ impl StateName {
             Self::AgentRan => &[EffectName::Push],
             Self::Pushed => &[EffectName::PullRequest],
             Self::PrOpened | Self::Reported => &[],
-        }
-    }
-}
-
-/// What is to be done: the task API's answer to `GET /data`, parsed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Task {
-    /// The answer as it came, which is what the journal keeps.
-    pub raw: Arc<[u8]>,
-    /// What the agent is asked for.
-    pub description: String,
-    /// What it should know besides.
-    pub context: String,
-    /// The issue or ticket that the task comes from.
-    pub source_url: Option<String>,
-    /// Where the repository is.
-    pub repo: RepoUrl,
-    /// What to start from; none is the remote's default branch.
-    pub git_ref: Option<GitRef>,
-}
-
-/// Why a task's data cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum TaskError {
-    /// Not the JSON object that the contract has.
-    #[error("the task data is not what the contract says: {0}")]
-    Malformed(String),
-    /// There is nothing to ask the agent for.
-    #[error("the task's description is empty")]
-    EmptyDescription,
-    /// The repository or its ref has a form that is not allowed.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-}
-
-#[derive(Deserialize)]
-struct TaskWire {
-    description: String,
-    #[serde(default)]
-    context: Option<String>,
-    #[serde(default, rename = "sourceURL")]
-    source_url: Option<String>,
-    repo: RepoWire,
-}
-
-#[derive(Deserialize)]
-struct RepoWire {
-    url: String,
-    #[serde(default, rename = "ref")]
-    git_ref: Option<String>,
-}
-
-impl Task {
-    /// Parses the answer to `GET /data` and holds its repository against the policy.
-    pub fn parse(raw: &[u8], policy: RepoPolicy) -> Result<Self, TaskError> {
-        let wire: TaskWire = serde_json::from_slice(raw).map_err(|e| TaskError::Malformed(e.to_string()))?;
-        if wire.description.trim().is_empty() {
-            return Err(TaskError::EmptyDescription);
-        }
-        let not_blank = |text: &String| !text.trim().is_empty();
-        Ok(Self {
-            raw: raw.into(),
-            description: wire.description,
-            context: wire.context.unwrap_or_default(),
-            source_url: wire.source_url.filter(not_blank),
-            repo: RepoUrl::parse(&wire.repo.url, policy)?,
-            git_ref: wire.repo.git_ref.filter(not_blank).map(|r| r.parse()).transpose()?,
-        })
-    }
-
-    /// The description's first line, cut to 72 characters: a title.
-    pub fn title(&self) -> String {
-        let line = self
-            .description
-            .lines()
-            .map(str::trim)
-            .find(|l| !l.is_empty())
-            .unwrap_or_default();
-        let line = line.trim_start_matches('#').trim();
-        if line.chars().count() <= 72 {
-            line.to_owned()
-        } else {
-            let cut: String = line.chars().take(71).collect();
-            format!("{}…", cut.trim_end())
         }
     }
 }

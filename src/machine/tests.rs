@@ -8,6 +8,7 @@ use strum::IntoEnumIterator;
 use super::*;
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::transition::fold;
+use crate::task::Task;
 
 /// The contract's section 3, written out by hand: from, effect, to. `Reported` is reached by `report` from everywhere.
 const EDGES: [(&str, &str, &str); 9] = [
@@ -730,7 +731,11 @@ fn the_diagram_and_the_list_of_failures_in_the_docs_are_the_machines() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &current).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(path).unwrap(), current, "run UPDATE_DOCS=1 cargo test --lib machine");
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        current,
+        "run UPDATE_DOCS=1 cargo test --lib machine"
+    );
 }
 
 fn replace_part(docs: &str, name: &str, part: &str) -> String {

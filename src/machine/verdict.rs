@@ -7,6 +7,7 @@ use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 use super::effect::EffectName;
 use super::failure::Failure;
 use super::state::{AgentReport, Run, State};
+use crate::text::cut;
 
 /// The three ways a task ends.
 #[derive(
@@ -73,7 +74,7 @@ impl Verdict {
         let (kind, reason, message) = match ending {
             Ending::Completed => (VerdictKind::Completed, None, completed_message(run)),
             Ending::Failed { failure, cause, .. } => {
-                let cause = bounded(cause, 4096);
+                let cause = cut(cause, 4096);
                 (
                     VerdictKind::Failed,
                     Some(*failure),
@@ -192,16 +193,4 @@ fn usd(micro: u64) -> Value {
     )]
     let dollars = micro as f64 / 1e6;
     json!(dollars)
-}
-
-/// At most `limit` bytes of the text, cut on a character boundary.
-fn bounded(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        return text.to_owned();
-    }
-    let mut end = limit;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
 }

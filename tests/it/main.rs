@@ -1,1 +1,5 @@
 //! One integration binary: what only the whole shows.
+
+mod agent_run;
+mod git;
+mod supervise;

@@ -1,0 +1,352 @@
+//! A row as it lies in the database: its columns, their hash, and the way to an [`Entry`] and back.
+
+use rusqlite::types::{Type, ValueRef};
+use sha2::{Digest, Sha256};
+
+use crate::SCHEMA;
+use crate::entry::{Entry, Finding, Kind, Row};
+use crate::hash::Hash;
+use crate::rule::Rule;
+
+/// The most that a body may hold, in bytes.
+pub(crate) const MAX_BODY: usize = 64 * 1024;
+
+/// Every column, in the order of [`Columns`] and of the hash.
+pub(crate) const SELECT: &str = "SELECT seq, boot, at_ms, kind, src, dst, effect, attempt, result, key, body, blobs, \
+                                 prev, hash FROM journal NOT INDEXED ORDER BY seq";
+
+/// The domain string: no other program's hash can be taken for a row's.
+const DOMAIN: &[u8] = b"runner-journal/row";
+
+/// A row's columns, borrowed from wherever they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Columns<'a> {
+    pub(crate) seq: i64,
+    pub(crate) boot: i64,
+    pub(crate) at_ms: i64,
+    pub(crate) kind: &'a str,
+    pub(crate) src: Option<&'a str>,
+    pub(crate) dst: Option<&'a str>,
+    pub(crate) effect: Option<&'a str>,
+    pub(crate) attempt: Option<i64>,
+    pub(crate) result: Option<&'a str>,
+    pub(crate) key: Option<&'a str>,
+    pub(crate) body: Option<&'a str>,
+    pub(crate) blobs: Option<&'a [u8]>,
+    pub(crate) prev: Hash,
+}
+
+/// A row as SQLite handed it out.
+pub(crate) enum Read<'a> {
+    /// Every column has its type.
+    Columns(Columns<'a>, Hash),
+    /// Some column has a type that a STRICT table cannot hold: the page was damaged. The hash, where it is one.
+    Mistyped(i64, Option<Hash>),
+}
+
+impl<'a> Columns<'a> {
+    /// The columns that say this.
+    pub(crate) fn of(seq: i64, boot: u32, at_ms: i64, entry: &'a Entry, blobs: Option<&'a [u8]>, prev: Hash) -> Self {
+        let mut columns = Self {
+            seq,
+            boot: i64::from(boot),
+            at_ms,
+            kind: entry.kind().into(),
+            src: None,
+            dst: None,
+            effect: None,
+            attempt: None,
+            result: None,
+            key: None,
+            body: entry.body(),
+            blobs,
+            prev,
+        };
+        match entry {
+            Entry::Boot { body: _ } | Entry::Ack { body: _ } | Entry::Note { body: _ } => {}
+            Entry::Enter { src, dst, body: _ } => {
+                columns.src = Some(src);
+                columns.dst = Some(dst);
+            }
+            Entry::Intent {
+                effect,
+                attempt,
+                key,
+                body: _,
+            } => {
+                columns.effect = Some(effect);
+                columns.attempt = Some(i64::from(*attempt));
+                columns.key = Some(key);
+            }
+            Entry::Probe {
+                effect,
+                attempt,
+                finding,
+                body: _,
+            }
+            | Entry::Outcome {
+                effect,
+                attempt,
+                finding,
+                body: _,
+            } => {
+                columns.effect = Some(effect);
+                columns.attempt = Some(i64::from(*attempt));
+                columns.result = Some(finding.into());
+            }
+            Entry::Verdict { key, body: _ } => columns.key = Some(key),
+        }
+        columns
+    }
+
+    /// A row of [`SELECT`]. Fails where not even its number can be read.
+    pub(crate) fn read(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Read<'a>> {
+        let seq = row.get(0)?;
+        let hash = row.get_ref(13)?.as_bytes().ok().and_then(Hash::from_slice);
+        let columns = || -> rusqlite::Result<Option<Self>> {
+            let text = |index| -> rusqlite::Result<Option<&'a str>> {
+                Ok(optional(row, index)?.map(|value| value.as_str()).transpose()?)
+            };
+            let Some(prev) = row.get_ref(12)?.as_blob().ok().and_then(Hash::from_slice) else {
+                return Ok(None);
+            };
+            let (Some(kind), Some(seq)) = (text(3)?, Some(seq)) else {
+                return Ok(None);
+            };
+            Ok(Some(Self {
+                seq,
+                boot: row.get_ref(1)?.as_i64()?,
+                at_ms: row.get_ref(2)?.as_i64()?,
+                kind,
+                src: text(4)?,
+                dst: text(5)?,
+                effect: text(6)?,
+                attempt: optional(row, 7)?.map(|value| value.as_i64()).transpose()?,
+                result: text(8)?,
+                key: text(9)?,
+                body: text(10)?,
+                blobs: optional(row, 11)?.map(|value| value.as_blob()).transpose()?,
+                prev,
+            }))
+        };
+        Ok(match (columns(), hash) {
+            (Ok(Some(columns)), Some(hash)) => Read::Columns(columns, hash),
+            (Ok(_) | Err(_), hash) => Read::Mistyped(seq, hash),
+        })
+    }
+
+    /// SHA-256 over the domain, the machine, the schema, the hash before and every column: a tag tells NULL,
+    /// number and bytes apart, bytes come with their length, numbers are big-endian.
+    pub(crate) fn hash(&self, machine: &str) -> Hash {
+        let mut sha = Hasher(Sha256::new());
+        sha.bytes(Some(DOMAIN));
+        sha.text(Some(machine));
+        sha.number(Some(i64::from(SCHEMA)));
+        sha.bytes(Some(self.prev.as_bytes()));
+        sha.number(Some(self.seq));
+        sha.number(Some(self.boot));
+        sha.number(Some(self.at_ms));
+        sha.text(Some(self.kind));
+        sha.text(self.src);
+        sha.text(self.dst);
+        sha.text(self.effect);
+        sha.number(self.attempt);
+        sha.text(self.result);
+        sha.text(self.key);
+        sha.text(self.body);
+        sha.bytes(self.blobs);
+        Hash::from(<[u8; 32]>::from(sha.0.finalize()))
+    }
+
+    /// The row that these columns are, if they are one.
+    pub(crate) fn row(&self, hash: Hash) -> Result<Row, Rule> {
+        let number = |value: i64| u32::try_from(value).ok().filter(|n| *n > 0).ok_or(Rule::Columns);
+        if self
+            .blobs
+            .is_some_and(|blobs| blobs.is_empty() || blobs.len() % 32 != 0)
+        {
+            return Err(Rule::Columns);
+        }
+        if let Some(body) = self.body {
+            check_body(body)?;
+        }
+        Ok(Row {
+            seq: u64::try_from(self.seq).map_err(|_| Rule::NoGap)?,
+            boot: number(self.boot)?,
+            at_ms: self.at_ms,
+            entry: self.entry()?,
+            prev: self.prev,
+            hash,
+        })
+    }
+
+    fn entry(&self) -> Result<Entry, Rule> {
+        let kind: Kind = self.kind.parse().map_err(|_| Rule::Columns)?;
+        let text = |value: Option<&str>| {
+            value
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+                .ok_or(Rule::Columns)
+        };
+        let effect = || text(self.effect);
+        let key = || text(self.key);
+        let attempt = || {
+            let attempt = self.attempt.and_then(|n| u32::try_from(n).ok());
+            attempt.filter(|n| *n > 0).ok_or(Rule::Columns)
+        };
+        let finding = || -> Result<Finding, Rule> { self.result.and_then(|r| r.parse().ok()).ok_or(Rule::Columns) };
+        let body = || self.body.map(str::to_owned);
+        let needed = || self.body.map(str::to_owned).ok_or(Rule::Columns);
+        let entry = match kind {
+            Kind::Boot => Entry::Boot { body: body() },
+            Kind::Enter => Entry::Enter {
+                src: self.src.map(str::to_owned).ok_or(Rule::Columns)?,
+                dst: text(self.dst)?,
+                body: body(),
+            },
+            Kind::Intent => Entry::Intent {
+                effect: effect()?,
+                attempt: attempt()?,
+                key: key()?,
+                body: body(),
+            },
+            Kind::Probe => Entry::Probe {
+                effect: effect()?,
+                attempt: attempt()?,
+                finding: finding()?,
+                body: body(),
+            },
+            Kind::Outcome => Entry::Outcome {
+                effect: effect()?,
+                attempt: attempt()?,
+                finding: finding()?,
+                body: body(),
+            },
+            Kind::Verdict => Entry::Verdict {
+                key: key()?,
+                body: needed()?,
+            },
+            Kind::Ack => Entry::Ack { body: body() },
+            Kind::Note => Entry::Note { body: needed()? },
+        };
+        self.has_no_others(kind).then_some(entry).ok_or(Rule::Columns)
+    }
+
+    /// Whether the columns that the kind does not have are absent.
+    fn has_no_others(&self, kind: Kind) -> bool {
+        let moves = kind == Kind::Enter;
+        let acts = matches!(kind, Kind::Intent | Kind::Probe | Kind::Outcome);
+        let finds = matches!(kind, Kind::Probe | Kind::Outcome);
+        let keyed = matches!(kind, Kind::Intent | Kind::Verdict);
+        (moves || (self.src.is_none() && self.dst.is_none()))
+            && (acts || (self.effect.is_none() && self.attempt.is_none()))
+            && (finds || self.result.is_none())
+            && (keyed || self.key.is_none())
+    }
+}
+
+/// JSON of at most 64 KiB.
+pub(crate) fn check_body(body: &str) -> Result<(), Rule> {
+    let json = || serde_json::from_str::<serde::de::IgnoredAny>(body).is_ok();
+    if body.len() <= MAX_BODY && json() {
+        Ok(())
+    } else {
+        Err(Rule::Body)
+    }
+}
+
+fn optional<'a>(row: &'a rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Option<ValueRef<'a>>> {
+    let value = row.get_ref(index)?;
+    Ok((value.data_type() != Type::Null).then_some(value))
+}
+
+/// Fields in, each told from every other sequence of fields.
+struct Hasher(Sha256);
+
+impl Hasher {
+    fn number(&mut self, value: Option<i64>) {
+        match value {
+            None => self.0.update([0]),
+            Some(value) => {
+                let mut field = [1; 9];
+                field[1..].copy_from_slice(&value.to_be_bytes());
+                self.0.update(field);
+            }
+        }
+    }
+
+    fn bytes(&mut self, value: Option<&[u8]>) {
+        match value {
+            None => self.0.update([0]),
+            Some(value) => {
+                let mut field = [2; 9];
+                field[1..].copy_from_slice(&(value.len() as u64).to_be_bytes());
+                self.0.update(field);
+                self.0.update(value);
+            }
+        }
+    }
+
+    fn text(&mut self, value: Option<&str>) {
+        self.bytes(value.map(str::as_bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note<'a>(body: &'a Entry, blobs: Option<&'a [u8]>) -> Columns<'a> {
+        Columns::of(7, 2, -5, body, blobs, Hash::of(b"before"))
+    }
+
+    #[test]
+    fn the_hash_is_over_every_column_and_tells_absent_from_empty() {
+        let entry = Entry::Note { body: "{}".into() };
+        let columns = note(&entry, None);
+        let hash = columns.hash("m");
+        let mut others = vec![columns.hash("n"), columns.hash("")];
+        let changes: [fn(&mut Columns<'_>); 16] = [
+            |c| c.seq = 8,
+            |c| c.boot = 3,
+            |c| c.at_ms = 5,
+            |c| c.kind = "boot",
+            |c| c.src = Some(""),
+            |c| c.dst = Some(""),
+            |c| c.effect = Some(""),
+            |c| c.attempt = Some(0),
+            |c| c.result = Some(""),
+            |c| c.key = Some(""),
+            |c| c.body = Some(""),
+            |c| c.body = None,
+            |c| c.blobs = Some(&[]),
+            |c| c.prev = Hash::ZERO,
+            |c| c.kind = "notes",
+            |c| (c.src, c.dst) = (Some("a"), Some("b")),
+        ];
+        for change in changes {
+            let mut other = columns;
+            change(&mut other);
+            others.push(other.hash("m"));
+        }
+        others.push(hash);
+        let all: std::collections::HashSet<_> = others.iter().collect();
+        assert_eq!(all.len(), others.len());
+    }
+
+    /// Frozen: another value here means that journals of schema 1 no longer verify. Computed by another program,
+    /// from the description of [`Columns::hash`] alone.
+    #[test]
+    fn the_hash_of_schema_1_never_changes() {
+        let entry = Entry::Intent {
+            effect: "push".into(),
+            attempt: 1,
+            key: "t/push/1".into(),
+            body: Some("{\"head\":\"ä\"}".into()),
+        };
+        let columns = Columns::of(3, 1, 1_700_000_000_000, &entry, None, Hash::ZERO);
+        assert_eq!(columns.hash("task").to_string(), FROZEN);
+    }
+
+    const FROZEN: &str = "34735841ba0e8f9e42746e8b166b438a835ed15d74aefd5014145b338fac5985";
+}

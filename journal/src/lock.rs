@@ -1,0 +1,133 @@
+//! The lock beside a journal: who has it writes, and its text says who that is.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+/// An exclusive lock (flock) on a file of its own: the database's own locks go with any descriptor of it that is
+/// closed, this one only with its holder.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    file: File,
+    path: PathBuf,
+    made: Made,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    Now,
+    Before,
+}
+
+/// Why there is no lock.
+#[derive(Debug)]
+pub(crate) enum NoLock {
+    /// Somebody has it; the process id where it can be read.
+    Held(Option<u32>),
+    Io(io::Error),
+}
+
+impl From<io::Error> for NoLock {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Lock {
+    /// Takes the lock, or says who has it. Does not wait.
+    pub(crate) fn take(path: &Path) -> Result<Self, NoLock> {
+        loop {
+            let made = if fs::symlink_metadata(path).is_ok() {
+                Made::Before
+            } else {
+                Made::Now
+            };
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits())
+                .open(path)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(NoLock::Held(holder(&file))),
+                Err(TryLockError::Error(error)) => return Err(error.into()),
+            }
+            // A holder that refused the journal removes the lock it made: then this one locks a file without a name.
+            if still_named(&file, path)? {
+                file.set_len(0)?;
+                file.write_all(format!("{}\n", std::process::id()).as_bytes())?;
+                return Ok(Self {
+                    file,
+                    path: path.to_owned(),
+                    made,
+                });
+            }
+        }
+    }
+
+    /// Gives the lock up and leaves no trace where there was none.
+    pub(crate) fn withdraw(self) -> io::Result<()> {
+        if self.made == Made::Now {
+            fs::remove_file(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child forked but not yet executed shares this lock; unlocking, unlike closing, ends it for both.
+        // Where that fails the descriptor is closed next, which ends it too.
+        drop(self.file.unlock());
+    }
+}
+
+fn holder(file: &File) -> Option<u32> {
+    let mut text = [0; 16];
+    let length = file.read_at(&mut text, 0).ok()?;
+    str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
+}
+
+fn still_named(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_and_the_other_is_told_who() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("lock");
+        let lock = Lock::take(&path).unwrap();
+        assert!(matches!(Lock::take(&path), Err(NoLock::Held(Some(pid))) if pid == std::process::id()));
+        drop(lock);
+        assert!(path.exists());
+        Lock::take(&path).unwrap().withdraw().unwrap();
+        assert!(path.exists(), "it was there before");
+        fs::remove_file(&path).unwrap();
+        Lock::take(&path).unwrap().withdraw().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_symbolic_link_is_not_followed() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("lock");
+        std::os::unix::fs::symlink(here.path().join("elsewhere"), &path).unwrap();
+        assert!(matches!(Lock::take(&path), Err(NoLock::Io(_))));
+        assert!(!here.path().join("elsewhere").exists());
+    }
+}

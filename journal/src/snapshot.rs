@@ -1,0 +1,303 @@
+//! Reading a journal of the dead, of the living, or on read-only media: from a private copy.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+use crate::SCHEMA;
+use crate::entry::Row;
+use crate::error::ReadError;
+use crate::hash::{Hash, Head};
+use crate::journal::right_blob;
+use crate::place::{self, FileHead, Place};
+use crate::problem::{Problem, Problems};
+use crate::tables::{self, Cited};
+use crate::walk::{Edges, Walk};
+
+/// A private copy of a journal: the database first, then its write-ahead log, in a temporary directory.
+///
+/// A database whose log has rows can be read neither without writing beside it nor by pretending that it is
+/// immutable (which hides those rows); a copy can. Of a journal that is being written it is a clean prefix.
+#[derive(Debug)]
+pub struct Snapshot {
+    conn: Connection,
+    machine: Result<String, Problem>,
+    schema: u32,
+    schema_problems: Vec<Problem>,
+    // Goes after the connection that is open inside it.
+    _directory: TempDir,
+}
+
+/// What a journal was found to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// How many rows verify.
+    pub rows: u64,
+    /// The last row that verifies.
+    pub head: Head,
+    /// What is wrong, in the order found.
+    pub problems: Vec<Problem>,
+}
+
+impl Summary {
+    /// Whether nothing is wrong. A lost end can be seen only against a head that was kept elsewhere.
+    pub fn whole(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl Snapshot {
+    /// Copies the journal at `path`.
+    ///
+    /// Where this process holds the journal itself, the copy is read through the holder's descriptor: SQLite's
+    /// locks stay.
+    pub fn take(path: &Path) -> Result<Self, ReadError> {
+        let place = Place::of(path).map_err(|error| {
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+                ReadError::Absent
+            } else {
+                of_file(path)(error)
+            }
+        })?;
+        let directory = tempfile::Builder::new()
+            .prefix("journal-")
+            .tempdir()
+            .map_err(of_file(&std::env::temp_dir()))?;
+        let copy = directory.path().join("journal.db");
+        let head = copy_steady(&place, &copy)?;
+        let schema = match head {
+            FileHead::Absent => return Err(ReadError::Absent),
+            FileHead::Empty => return Err(ReadError::Empty),
+            FileHead::Foreign(foreign) => return Err(ReadError::NotAJournal(foreign)),
+            FileHead::Journal(found) if found > SCHEMA => return Err(ReadError::NewerSchema { found }),
+            FileHead::Journal(schema) => schema,
+        };
+        let conn = connect(&copy).map_err(ReadError::Sqlite)?;
+        let machine = match tables::machine(&conn) {
+            Ok(machine) => Ok(machine),
+            Err(error) if tables::is_damage(&error) => Err(Problem::Machine {
+                cause: error.to_string(),
+            }),
+            Err(error) => return Err(ReadError::Sqlite(error)),
+        };
+        let mut problems = Problems::default();
+        let same = tables::check_schema(&conn, &mut |p| problems.push(p));
+        noted(same, &mut problems, |cause| Problem::Pages { cause })?;
+        Ok(Self {
+            conn,
+            machine,
+            schema,
+            schema_problems: problems.into_list(),
+            _directory: directory,
+        })
+    }
+
+    /// The machine that the journal belongs to; none where that cannot be read (and no row verifies).
+    pub fn machine(&self) -> Option<&str> {
+        self.machine.as_deref().ok()
+    }
+
+    /// The version of the journal's schema.
+    pub fn schema(&self) -> u32 {
+        self.schema
+    }
+
+    /// Reads the rows in order, in constant memory, and calls back with each one that verifies: its hash is right,
+    /// it follows the row before, it is legal, and the next row does not contradict it.
+    ///
+    /// A row that was changed is left out, and those after it still verify. After a break in the chain none does.
+    pub fn read(&self, each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
+        self.walk(Cited::Trusted, each)
+    }
+
+    fn walk(&self, cited: Cited, mut each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
+        let mut problems = Problems::default();
+        for problem in &self.schema_problems {
+            problems.push(problem.clone());
+        }
+        let machine = match &self.machine {
+            Ok(machine) => machine.clone(),
+            Err(problem) => {
+                problems.push(problem.clone());
+                return Ok(summary(0, Head::EMPTY, problems));
+            }
+        };
+        let is_table = tables::journal_is_a_table(&self.conn);
+        if !noted(is_table, &mut problems, |cause| Problem::Unreadable { from: 1, cause })?.unwrap_or(false) {
+            return Ok(summary(0, Head::EMPTY, problems));
+        }
+        let edges = noted(tables::edges(&self.conn), &mut problems, |cause| Problem::Edges {
+            cause,
+        })?;
+        let mut walk = Walk::new(machine, edges.unwrap_or_else(Edges::default));
+        walk.problems = problems;
+        tables::read_rows(&self.conn, &mut walk, cited, &mut each).map_err(ReadError::Sqlite)?;
+        let (rows, head) = walk.end(&mut each);
+        Ok(summary(rows, head, walk.problems))
+    }
+
+    /// A blob's bytes, if there is one of that name; an error where its bytes are not those of its name.
+    pub fn blob(&self, sha256: &Hash) -> Result<Option<Vec<u8>>, ReadError> {
+        right_blob(&self.conn, sha256)
+    }
+
+    /// Everything that can be said: rows, pages, schema, blobs, and whether a head that was seen elsewhere (in a
+    /// log line, a report) is among the rows. Without one, a lost end cannot be seen.
+    pub fn verify(&self, expected_head: Option<Hash>) -> Result<Summary, ReadError> {
+        let mut found = expected_head.is_none_or(|expected| expected == Hash::ZERO);
+        let Summary {
+            rows,
+            head,
+            problems: list,
+        } = self.walk(Cited::Looked, |row| {
+            found |= Some(row.hash) == expected_head;
+        })?;
+        let mut problems = Problems::default();
+        for problem in list {
+            problems.push(problem);
+        }
+        let pages = tables::check_pages(&self.conn, &mut |p| problems.push(p));
+        noted(pages, &mut problems, |cause| Problem::Pages { cause })?;
+        let blobs = tables::check_blobs(&self.conn, &mut |p| problems.push(p));
+        noted(blobs, &mut problems, |cause| Problem::Blobs { cause })?;
+        if let (false, Some(expected)) = (found, expected_head) {
+            problems.push(Problem::HeadMissing { expected, last: head });
+        }
+        Ok(summary(rows, head, problems))
+    }
+}
+
+/// What was read, or a problem where damage kept it from being read.
+fn noted<T>(
+    result: rusqlite::Result<T>,
+    problems: &mut Problems,
+    problem: impl FnOnce(String) -> Problem,
+) -> Result<Option<T>, ReadError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if tables::is_damage(&error) => {
+            problems.push(problem(error.to_string()));
+            Ok(None)
+        }
+        Err(error) => Err(ReadError::Sqlite(error)),
+    }
+}
+
+fn summary(rows: u64, head: Head, problems: Problems) -> Summary {
+    Summary {
+        rows,
+        head,
+        problems: problems.into_list(),
+    }
+}
+
+fn connect(copy: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(copy, flags)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    for (pragma, value) in [
+        ("locking_mode", "EXCLUSIVE"),
+        ("trusted_schema", "OFF"),
+        ("cell_size_check", "ON"),
+        ("query_only", "ON"),
+    ] {
+        conn.pragma_update(None, pragma, value)?;
+    }
+    Ok(conn)
+}
+
+/// Copies until nothing moved meanwhile: a checkpoint between the two files would leave a log that does not
+/// belong to the database.
+fn copy_steady(place: &Place, copy: &Path) -> Result<FileHead, ReadError> {
+    for _ in 0..20 {
+        let before = Mark::of(place)?;
+        let head = copy_once(place, copy)?;
+        if before.same_but_for_more_rows(&Mark::of(place)?) {
+            return Ok(head);
+        }
+    }
+    Err(ReadError::Unsteady)
+}
+
+fn copy_once(place: &Place, copy: &Path) -> Result<FileHead, ReadError> {
+    let Some(database) = place::open_shared(&place.database).map_err(of_file(&place.database))? else {
+        return Ok(FileHead::Absent);
+    };
+    let head = FileHead::of(&database).map_err(of_file(&place.database))?;
+    if matches!(head, FileHead::Journal(_)) {
+        copy_bytes(&database, copy).map_err(of_file(&place.database))?;
+        if let Some(log) = place::open_unknown(&place.log).map_err(of_file(&place.log))? {
+            copy_bytes(&log, &copy.with_file_name("journal.db-wal")).map_err(of_file(&place.log))?;
+        }
+    }
+    Ok(head)
+}
+
+/// Reads by position: the descriptor may be a living journal's own.
+fn copy_bytes(from: &File, to: &Path) -> io::Result<()> {
+    let to = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(to)?;
+    let mut buffer = vec![0; 256 * 1024];
+    let mut at = 0;
+    loop {
+        match from.read_at(&mut buffer, at) {
+            Ok(0) => return Ok(()),
+            Ok(length) => {
+                to.write_all_at(&buffer[..length], at)?;
+                at += length as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What changes when a journal is checkpointed, and not when rows are appended to it.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    database: Option<(u64, u64, u64, i64, i64)>,
+    /// The log's header, which has a new salt each time the log begins anew; none where it has no rows.
+    log: Option<[u8; 32]>,
+}
+
+impl Mark {
+    fn of(place: &Place) -> Result<Self, ReadError> {
+        let database = match fs::metadata(&place.database) {
+            Ok(meta) => Some((meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(of_file(&place.database)(error)),
+        };
+        let mut header = [0; 32];
+        let log = match place::open_unknown(&place.log).map_err(of_file(&place.log))? {
+            Some(log) => match log.read_exact_at(&mut header, 0) {
+                Ok(()) => Some(header),
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => None,
+                Err(error) => return Err(of_file(&place.log)(error)),
+            },
+            None => None,
+        };
+        Ok(Self { database, log })
+    }
+
+    fn same_but_for_more_rows(&self, after: &Self) -> bool {
+        // A log that had no rows and has some now began on this very database.
+        self.database == after.database && (self.log.is_none() || self.log == after.log)
+    }
+}
+
+fn of_file(path: &Path) -> impl Fn(io::Error) -> ReadError {
+    move |source| ReadError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,219 @@
+//! The tables: made in one piece, compared with what they should be, and read through the [`Walk`].
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+
+use crate::columns::{Columns, Read, SELECT};
+use crate::entry::{Machine, Row};
+use crate::hash::Hash;
+use crate::problem::Problem;
+use crate::walk::{Edges, Next, Walk};
+use crate::{APPLICATION_ID, SCHEMA};
+
+const DDL: &str = include_str!("schema.sql");
+
+/// Makes a whole journal without rows, in a file that nobody has by its name yet.
+///
+/// The caller syncs the file and then gives it its name, so a crash leaves nothing or the whole.
+pub(crate) fn create(path: &Path, machine: &Machine) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags)?;
+    conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    let tx = conn.transaction()?;
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", SCHEMA)?;
+    tx.execute_batch(DDL)?;
+    tx.execute("INSERT INTO meta (one, machine) VALUES (1, ?1)", [&machine.name])?;
+    for (src, dst) in edges_of(machine).iter() {
+        add_edge(&tx, src, dst)?;
+    }
+    tx.commit()?;
+    // The last connection's end moves everything from the log into the file and removes the log.
+    conn.close().map_err(|(_, error)| error)
+}
+
+pub(crate) fn add_edge(conn: &Connection, src: &str, dst: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT INTO edge (src, dst) VALUES (?1, ?2)")?
+        .execute([src, dst])
+        .map(drop)
+}
+
+/// The edges of a machine, each once.
+pub(crate) fn edges_of(machine: &Machine) -> Edges {
+    let mut edges = Edges::default();
+    for (src, dst) in &machine.edges {
+        edges.insert(src.clone(), dst.clone());
+    }
+    edges
+}
+
+/// The machine that the journal belongs to.
+pub(crate) fn machine(conn: &Connection) -> rusqlite::Result<String> {
+    conn.query_row("SELECT machine FROM meta", [], |row| row.get(0))
+}
+
+/// The machine's transitions as the journal has them.
+pub(crate) fn edges(conn: &Connection) -> rusqlite::Result<Edges> {
+    let mut edges = Edges::default();
+    let mut statement = conn.prepare("SELECT src, dst FROM edge")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        edges.insert(row.get(0)?, row.get(1)?);
+    }
+    Ok(edges)
+}
+
+/// Whether an error says that the file is damaged, and not that the machine that reads it is.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    !matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+                | ErrorCode::DiskFull
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+        )
+    )
+}
+
+/// Which blobs a read of the rows looks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cited {
+    /// Each that came with a row has to be there.
+    Looked,
+    /// None.
+    Trusted,
+}
+
+/// Reads every row through the walk and calls back with the good ones. What is damaged is in `walk.problems`.
+pub(crate) fn read_rows(
+    conn: &Connection,
+    walk: &mut Walk,
+    cited: Cited,
+    each: &mut impl FnMut(&Row),
+) -> rusqlite::Result<()> {
+    let result = stream_rows(conn, walk, cited, each);
+    match result {
+        Err(error) if is_damage(&error) => {
+            let from = walk.next_seq();
+            let cause = error.to_string();
+            walk.problems.push(Problem::Unreadable { from, cause });
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+fn stream_rows(conn: &Connection, walk: &mut Walk, cited: Cited, each: &mut impl FnMut(&Row)) -> rusqlite::Result<()> {
+    let mut blob = conn.prepare("SELECT 1 FROM blob WHERE sha256 = ?1")?;
+    let mut statement = conn.prepare(SELECT)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let read = Columns::read(row)?;
+        if walk.step(&read, each) == Next::Stop {
+            break;
+        }
+        if let (Read::Columns(columns, _), Cited::Looked) = (&read, cited) {
+            for sha256 in columns.blobs.unwrap_or_default().chunks_exact(32) {
+                if let (false, Some(sha256)) = (blob.exists([sha256])?, Hash::from_slice(sha256)) {
+                    let seq = walk.next_seq() - 1;
+                    walk.problems.push(Problem::BlobMissing { sha256, seq });
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A blob's bytes, whatever they are.
+pub(crate) fn blob(conn: &Connection, sha256: &Hash) -> rusqlite::Result<Option<Vec<u8>>> {
+    conn.prepare_cached("SELECT bytes FROM blob WHERE sha256 = ?1")?
+        .query_row(params![sha256.as_bytes()], |row| row.get(0))
+        .optional()
+}
+
+/// Holds every blob against its name.
+pub(crate) fn check_blobs(conn: &Connection, problem: &mut impl FnMut(Problem)) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare("SELECT sha256, bytes FROM blob NOT INDEXED ORDER BY rowid")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let name = row.get_ref(0)?.as_blob().ok().and_then(Hash::from_slice);
+        let bytes = row.get_ref(1)?.as_blob().ok();
+        match (name, bytes) {
+            (Some(name), Some(bytes)) if Hash::of(bytes) == name => {}
+            (name, _) => problem(Problem::BlobAltered {
+                sha256: name.unwrap_or(Hash::ZERO),
+            }),
+        }
+    }
+    Ok(())
+}
+
+/// Compares tables, indexes and triggers with what this version makes, and reports what differs.
+pub(crate) fn check_schema(conn: &Connection, problem: &mut impl FnMut(Problem)) -> rusqlite::Result<()> {
+    let mut wanted = wanted_objects()?;
+    for (name, object) in objects(conn)? {
+        match wanted.remove(&name) {
+            Some(same) if same == object => {}
+            Some(_) => problem(changed(&object, &name, "is not as it was made")),
+            None => problem(changed(&object, &name, "does not belong here")),
+        }
+    }
+    for (name, object) in wanted {
+        problem(changed(&object, &name, "is missing"));
+    }
+    Ok(())
+}
+
+fn changed((kind, _): &(String, String), name: &str, how: &str) -> Problem {
+    Problem::Schema {
+        object: format!("{kind} {name} {how}"),
+    }
+}
+
+type Objects = BTreeMap<String, (String, String)>;
+
+/// What this version makes, asked of SQLite once in the life of the process.
+fn wanted_objects() -> rusqlite::Result<Objects> {
+    static WANTED: OnceLock<Objects> = OnceLock::new();
+    if let Some(wanted) = WANTED.get() {
+        return Ok(wanted.clone());
+    }
+    let fresh = Connection::open_in_memory()?;
+    fresh.execute_batch(DDL)?;
+    let wanted = objects(&fresh)?;
+    Ok(WANTED.get_or_init(|| wanted).clone())
+}
+
+/// Name → type and definition; the indexes that constraints bring have none of their own.
+fn objects(conn: &Connection) -> rusqlite::Result<Objects> {
+    let mut statement = conn.prepare("SELECT name, type, coalesce(sql, tbl_name) FROM sqlite_schema")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
+    rows.collect()
+}
+
+/// Whether `journal` is a table: a view of that name in somebody's file could say, and take, anything.
+pub(crate) fn journal_is_a_table(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'journal' AND type = 'table'")?
+        .exists([])
+}
+
+/// SQLite's own look at the pages.
+pub(crate) fn check_pages(conn: &Connection, problem: &mut impl FnMut(Problem)) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare("PRAGMA quick_check(20)")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let cause: String = row.get(0)?;
+        if cause != "ok" {
+            problem(Problem::Pages { cause });
+        }
+    }
+    Ok(())
+}

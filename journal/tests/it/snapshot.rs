@@ -1,0 +1,271 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use runner_journal::{Entry, Foreign, Hash, Problem, ReadError, SCHEMA, Snapshot, Summary};
+use rusqlite::Connection;
+
+use crate::{boot, lived, note, open, place};
+
+fn verified(path: &std::path::Path) -> Summary {
+    Snapshot::take(path).unwrap().verify(None).unwrap()
+}
+
+#[test]
+fn a_dead_runners_journal_is_read_with_its_log_in_a_directory_that_cannot_be_written() {
+    let (_directory, path) = place();
+    let journal = lived(&path);
+    let head = journal.head();
+    drop(journal);
+    assert!(fs::metadata(path.with_file_name("journal.db-wal")).unwrap().len() > 0);
+    let directory = path.parent().unwrap();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o500)).unwrap();
+    let before = fs::read_dir(directory).unwrap().count();
+    let snapshot = Snapshot::take(&path).unwrap();
+    assert_eq!((snapshot.machine(), snapshot.schema()), (Some("test"), SCHEMA));
+    let mut seqs = Vec::new();
+    let summary = snapshot.read(|row| seqs.push(row.seq)).unwrap();
+    assert_eq!(seqs, (1..=15).collect::<Vec<_>>());
+    assert_eq!((summary.rows, summary.head, summary.whole()), (15, head, true));
+    assert_eq!(fs::read_dir(directory).unwrap().count(), before);
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn a_living_journal_is_read_as_a_clean_prefix_and_keeps_its_locks() {
+    let (_directory, path) = place();
+    let mut journal = open(&path);
+    journal.append(0, &[boot()], &[]).unwrap();
+    for seq in 2..20 {
+        journal.append(seq, &[note("1")], &[]).unwrap();
+        let summary = verified(&path);
+        assert_eq!((summary.head, summary.whole()), (journal.head(), true));
+    }
+    // SQLite's own lock still keeps every other program out.
+    let said = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "snapshot::stranger", "--ignored", "--nocapture"])
+        .env(STRANGER, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("database is locked"), "the locks were dropped: {said}");
+}
+
+const STRANGER: &str = "JOURNAL_STRANGER_PATH";
+
+/// The child: another program, which reads the database with SQLite alone.
+#[test]
+#[ignore = "a child of another test, which starts it with a path"]
+fn stranger() {
+    let Some(path) = std::env::var_os(STRANGER) else { return };
+    let conn = Connection::open(path).unwrap();
+    conn.busy_timeout(std::time::Duration::ZERO).unwrap();
+    let rows = conn.query_row("SELECT count(*) FROM journal", [], |row| row.get::<_, i64>(0));
+    println!("{rows:?}");
+}
+
+#[test]
+fn copies_made_while_rows_are_written_are_prefixes() {
+    let (_directory, path) = place();
+    let mut journal = open(&path);
+    journal.append(0, &[boot()], &[]).unwrap();
+    let writer = std::thread::spawn(move || {
+        for at_ms in 0..600 {
+            journal.append(at_ms, &[note("1"), note("2")], &[]).unwrap();
+        }
+        journal
+    });
+    let mut last = 0;
+    while !writer.is_finished() {
+        let summary = verified(&path);
+        assert_eq!(summary.problems, vec![]);
+        assert_eq!(summary.rows % 2, 1, "half a transaction");
+        assert!(summary.rows >= last);
+        last = summary.rows;
+    }
+    assert_eq!(verified(&path).head, writer.join().unwrap().head());
+}
+
+#[test]
+fn what_is_no_journal_is_told_from_what_is_damaged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("j.db");
+    let error = || Snapshot::take(&path).map(drop).unwrap_err();
+    assert!(matches!(error(), ReadError::Absent));
+    assert!(matches!(
+        Snapshot::take(&directory.path().join("no/j.db")),
+        Err(ReadError::Absent)
+    ));
+    fs::write(&path, b"").unwrap();
+    assert!(matches!(error(), ReadError::Empty));
+    fs::write(&path, b"text").unwrap();
+    assert!(matches!(error(), ReadError::NotAJournal(Foreign::NotADatabase)));
+    fs::remove_file(&path).unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("CREATE TABLE journal (a)")
+        .unwrap();
+    assert!(matches!(error(), ReadError::NotAJournal(Foreign::OtherApplication(0))));
+    assert!(error().is_not_a_journal());
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(error(), ReadError::NotAJournal(Foreign::NotAFile)));
+}
+
+#[test]
+fn a_lost_end_is_seen_by_a_head_that_was_kept_elsewhere() {
+    let (_directory, path) = place();
+    let mut journal = open(&path);
+    journal.append(1, &[boot()], &[]).unwrap();
+    let early = journal.append(2, &[note("1")], &[]).unwrap();
+    let log = path.with_file_name("journal.db-wal");
+    let kept = fs::read(&log).unwrap();
+    let late = journal.append(3, &[note("2")], &[]).unwrap();
+    drop(journal);
+    let with = |head| Snapshot::take(&path).unwrap().verify(Some(head)).unwrap();
+    assert!(with(late.hash).whole());
+    assert!(with(early.hash).whole(), "a head from a log line is further back");
+    fs::write(&log, kept).unwrap();
+    assert!(verified(&path).whole(), "the chain alone cannot see it");
+    assert!(with(early.hash).whole());
+    assert_eq!(
+        with(late.hash).problems,
+        [Problem::HeadMissing {
+            expected: late.hash,
+            last: early
+        }]
+    );
+    assert_eq!(with(Hash::of(b"any")).problems.len(), 1);
+}
+
+/// Does to a closed journal what no constraint would let through.
+fn tampered(sql: &str) -> (Summary, Vec<u64>) {
+    let (_directory, path) = place();
+    lived(&path).close().unwrap();
+    let conn = Connection::open(&path).unwrap();
+    let triggers: Vec<(String, String)> = conn
+        .prepare("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'")
+        .unwrap()
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    conn.execute_batch("PRAGMA ignore_check_constraints=ON; PRAGMA foreign_keys=OFF;")
+        .unwrap();
+    for (name, _) in &triggers {
+        conn.execute_batch(&format!("DROP TRIGGER {name}")).unwrap();
+    }
+    conn.execute_batch(sql).unwrap();
+    for (_, sql) in &triggers {
+        conn.execute_batch(sql).unwrap();
+    }
+    drop(conn);
+    let snapshot = Snapshot::take(&path).unwrap();
+    let mut good = Vec::new();
+    let read = snapshot.read(|row| good.push(row.seq)).unwrap();
+    let summary = snapshot.verify(None).unwrap();
+    assert_eq!((read.rows, read.head), (summary.rows, summary.head));
+    (summary, good)
+}
+
+fn all_but(missing: &[u64]) -> Vec<u64> {
+    (1..=15).filter(|seq| !missing.contains(seq)).collect()
+}
+
+#[test]
+fn a_changed_row_is_left_out_and_named_and_the_others_are_read() {
+    let (summary, good) = tampered("UPDATE journal SET body = '{\"event\":\"failed\"}' WHERE seq = 13");
+    assert_eq!(summary.problems, [Problem::Altered { from: 13, to: 13 }]);
+    assert_eq!(good, all_but(&[13]));
+    let (summary, good) = tampered("UPDATE journal SET at_ms = at_ms + 1 WHERE seq BETWEEN 3 AND 5");
+    assert_eq!(summary.problems, [Problem::Altered { from: 3, to: 5 }]);
+    assert_eq!(good, all_but(&[3, 4, 5]));
+    let (summary, good) = tampered("UPDATE journal SET hash = zeroblob(32) WHERE seq = 4");
+    assert_eq!(summary.problems, [Problem::Altered { from: 4, to: 4 }]);
+    assert_eq!(good, all_but(&[4]), "row 5 names what row 4's hash was");
+}
+
+#[test]
+fn a_missing_row_breaks_the_chain_there() {
+    let (summary, good) = tampered("DELETE FROM journal WHERE seq = 4");
+    assert_eq!(
+        summary.problems[..2],
+        [
+            Problem::Missing { from: 4, to: 4 },
+            Problem::Unlinked { from: 5, to: 15 }
+        ]
+    );
+    assert_eq!(good, [1, 2, 3]);
+    let (summary, good) = tampered("DELETE FROM journal WHERE seq < 3");
+    assert_eq!(summary.problems[0], Problem::Missing { from: 1, to: 2 });
+    assert!(good.is_empty());
+}
+
+#[test]
+fn a_row_that_was_replaced_with_its_hash_is_not_called_good() {
+    let (_directory, other) = place();
+    let mut journal = open(&other);
+    let rows: Vec<Vec<Entry>> = crate::life();
+    for entries in &rows[..2] {
+        journal.append(7, entries, &[]).unwrap();
+    }
+    drop(journal);
+    // The same rows at another time: row 3 of that journal is whole, but not the one that row 4 was written after.
+    let attach = format!(
+        "ATTACH '{}' AS other; DELETE FROM main.journal WHERE seq <= 3;
+         INSERT INTO main.journal SELECT * FROM other.journal; DETACH other;",
+        other.display()
+    );
+    let (summary, good) = tampered(&attach);
+    assert_eq!(
+        summary.problems,
+        [
+            Problem::Replaced { seq: 3 },
+            Problem::Unlinked { from: 4, to: 15 },
+            // The blob came with row 4.
+        ]
+    );
+    assert_eq!(good, [1, 2], "nothing contradicts those");
+}
+
+#[test]
+fn a_transition_that_the_machine_does_not_have_is_named() {
+    let (summary, good) = tampered("DELETE FROM edge WHERE dst = 'C'");
+    assert_eq!(
+        summary.problems[0].to_string(),
+        "row 11 is not legal: the machine has no such transition"
+    );
+    assert_eq!(good, all_but(&[11]));
+}
+
+#[test]
+fn a_blob_that_was_changed_or_removed_is_named() {
+    let sha256 = Hash::of(b"a larger payload");
+    let (summary, _) = tampered("UPDATE blob SET bytes = x'00'");
+    assert_eq!(summary.problems, [Problem::BlobAltered { sha256 }]);
+    let (summary, _) = tampered("DELETE FROM blob");
+    assert_eq!(summary.problems, [Problem::BlobMissing { sha256, seq: 4 }]);
+}
+
+#[test]
+fn another_name_of_the_machine_is_another_journal() {
+    let (summary, good) = tampered("UPDATE meta SET machine = 'other'");
+    assert_eq!(summary.problems, [Problem::Altered { from: 1, to: 15 }]);
+    assert!(good.is_empty());
+    let (summary, good) = tampered("DELETE FROM meta");
+    assert!(matches!(summary.problems[..], [Problem::Machine { .. }]));
+    assert!(good.is_empty());
+}
+
+#[test]
+fn a_view_in_the_journals_place_is_not_read() {
+    let (_directory, path) = place();
+    lived(&path).close().unwrap();
+    let script = "CREATE TABLE was AS SELECT * FROM journal; PRAGMA recursive_triggers=OFF;
+         DROP TABLE journal; CREATE VIEW journal AS SELECT * FROM was;";
+    Connection::open(&path).unwrap().execute_batch(script).unwrap();
+    let snapshot = Snapshot::take(&path).unwrap();
+    let summary = snapshot.read(|row| panic!("{row:?}")).unwrap();
+    assert!(!summary.whole());
+    assert!(!snapshot.verify(None).unwrap().whole());
+}

@@ -1,0 +1,12 @@
+//! The only code that touches the outside: one concrete client for each peer, each testable alone against a real counterpart.
+//!
+//! One call is one request. Retries, back-off and patience belong to the driver, which journals every attempt.
+
+pub mod agent;
+pub mod api;
+pub mod forge;
+pub mod git;
+pub mod http;
+
+#[cfg(test)]
+pub(crate) mod hostile;

@@ -1,0 +1,156 @@
+//! The coding agents: how each is started, what it prints, and how its end is to be judged.
+//!
+//! An [`Agent`] is prepared into a [`Start`], the steps make a [`crate::process::Launch`] of it, and [`run`] runs that to
+//! its end. After a crash of the runner, [`probe`] says what the files that were left prove.
+
+mod claude;
+mod command;
+mod environment;
+mod event;
+mod judge;
+mod money;
+mod run;
+mod skim;
+mod stream;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::ids::TaskId;
+
+pub use claude::{Claude, session_id};
+pub use judge::{AgentTrouble, Judgement, judge};
+pub use money::{InvalidAmount, MicroUsd};
+pub use run::{AgentEnd, Bounds, EndedBy, Probe, ProbeError, RunError, probe, run};
+pub use stream::{Activity, AgentReport, Conclusion, ResultEvent, Stream, StreamEnd, ToolResult};
+
+/// `RUNNER_AGENT`.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::EnumIter,
+    strum::VariantNames,
+    strum::IntoStaticStr,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum AgentKind {
+    /// Claude Code.
+    Claude,
+    /// Any command.
+    Command,
+}
+
+/// A coding agent as it was configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agent {
+    /// `RUNNER_AGENT_COMMAND`, by `/bin/sh -c`.
+    Command {
+        /// The command.
+        command: String,
+    },
+    /// Claude Code.
+    Claude(Claude),
+}
+
+/// Who the agent runs as. Claude Code refuses to skip its permission questions as root, unless it is told of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// As another user than root.
+    User,
+    /// As root, with our sandbox in force.
+    RootInSandbox,
+    /// As root, without.
+    RootWithoutSandbox,
+}
+
+/// What an agent is started in. Nothing here is read from the process.
+pub struct Surroundings<'a> {
+    /// The task.
+    pub task: &'a TaskId,
+    /// How often the agent has been started for it, this time included.
+    pub attempt: u32,
+    /// Its home directory.
+    pub home: &'a Path,
+    /// Its temporary directory.
+    pub tmp: &'a Path,
+    /// A directory of the runner's that the agent may read and not write: settings and instructions are put there.
+    pub desk: &'a Path,
+    /// What is added to its system prompt. The `command` agent has none.
+    pub instructions: Option<&'a str>,
+    /// Who it runs as.
+    pub standing: Standing,
+    /// What is left to be spent, where the agent can be told.
+    pub budget: MicroUsd,
+    /// `RUNNER_AGENT_ENV`: names of further variables that it gets as they are.
+    pub passed: &'a [String],
+    /// The runner's own environment.
+    pub lookup: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+/// How to start an agent. The prompt goes to its standard input, the working directory is the repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The program, by its absolute path.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<OsString>,
+    /// Exactly its environment.
+    pub env: Vec<(String, OsString)>,
+}
+
+/// Why an agent could not be prepared.
+#[derive(Debug, Error)]
+pub enum PrepareError {
+    /// The program is nowhere.
+    #[error("find the agent's program {program:?}: it is no file, and not in {path:?}")]
+    Missing {
+        /// The program.
+        program: PathBuf,
+        /// Where it was looked for.
+        path: OsString,
+    },
+    /// A variable that holds the runner's own business.
+    #[error("pass {name} to the agent: variables that begin with RUNNER_ stay with the runner")]
+    OwnVariable {
+        /// Its name.
+        name: String,
+    },
+    /// A file for the agent cannot be written.
+    #[error("write {path} for the agent: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl Agent {
+    /// Which one it is.
+    pub fn kind(&self) -> AgentKind {
+        match self {
+            Self::Command { .. } => AgentKind::Command,
+            Self::Claude(_) => AgentKind::Claude,
+        }
+    }
+
+    /// How to start it in these surroundings. Writes what it has to read into [`Surroundings::desk`].
+    pub fn prepare(&self, surroundings: &Surroundings<'_>) -> Result<Start, PrepareError> {
+        match self {
+            Self::Command { command } => command::prepare(command, surroundings),
+            Self::Claude(claude) => claude.prepare(surroundings),
+        }
+    }
+}

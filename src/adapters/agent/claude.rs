@@ -1,0 +1,310 @@
+//! Claude Code, without a person: measured on 2.1.330.
+//!
+//! **Gap**: until the runner has its loopback proxy for the model's API, the agent's environment carries the operator's
+//! key for it ([`CREDENTIALS`]), so that whatever the agent runs can read it. It carries no other credential.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::environment::{DEFAULT_PATH, Environment};
+use super::{MicroUsd, PrepareError, Standing, Start, Surroundings};
+use crate::ids::TaskId;
+
+/// Passed as they are: see the gap above.
+const CREDENTIALS: [&str; 4] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+];
+/// No trailer in commit messages and no line in pull requests: whose work it is, the runner says.
+const SETTINGS: &str = "{\"attribution\":{\"commit\":\"\",\"pr\":\"\"}}\n";
+
+/// Claude Code as it was configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claude {
+    /// The program: a path, or a name that is looked for in `PATH`.
+    pub program: PathBuf,
+    /// `RUNNER_AGENT_MODEL`.
+    pub model: Option<String>,
+    /// `RUNNER_AGENT_MAX_TURNS`.
+    pub max_turns: u32,
+}
+
+/// The conversation's id, the same for the same attempt at the same task: of the form of a UUID of version 5, from a
+/// SHA-256. Each attempt has its own, because Claude Code refuses to begin one twice.
+pub fn session_id(task: &TaskId, attempt: u32) -> String {
+    let digest = Sha256::digest(format!("runner session {task} {attempt}"));
+    let mut bytes = [0_u8; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes[6] = 0x50 | (bytes[6] & 0x0f);
+    bytes[8] = 0x80 | (bytes[8] & 0x3f);
+    let digits = hex::encode(bytes);
+    format!(
+        "{}-{}-{}-{}-{}",
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..]
+    )
+}
+
+impl Claude {
+    pub(super) fn prepare(&self, surroundings: &Surroundings<'_>) -> Result<Start, PrepareError> {
+        let env = environment(surroundings)?;
+        let path = env.get("PATH").cloned().unwrap_or_else(|| DEFAULT_PATH.into());
+        let program = find(&self.program, &path).ok_or_else(|| PrepareError::Missing {
+            program: self.program.clone(),
+            path,
+        })?;
+        let settings = put(surroundings.desk, "claude-settings.json", SETTINGS)?;
+        let instructions = surroundings
+            .instructions
+            .map(|text| put(surroundings.desk, "claude-instructions.md", text))
+            .transpose()?;
+        Ok(Start {
+            program,
+            args: self.arguments(surroundings, settings, instructions),
+            env: env.into_list(),
+        })
+    }
+
+    fn arguments(
+        &self,
+        surroundings: &Surroundings<'_>,
+        settings: PathBuf,
+        instructions: Option<PathBuf>,
+    ) -> Vec<OsString> {
+        let budget: MicroUsd = surroundings.budget;
+        let mut args: Vec<OsString> = ["-p", "--output-format", "stream-json", "--verbose"]
+            .map(Into::into)
+            .to_vec();
+        args.push("--dangerously-skip-permissions".into());
+        // Nothing of the repository's settings, hooks and servers is taken: all of that runs without a question.
+        args.extend(["--setting-sources", "", "--strict-mcp-config"].map(Into::into));
+        args.extend(["--settings".into(), settings.into()]);
+        if let Some(instructions) = instructions {
+            args.extend(["--append-system-prompt-file".into(), instructions.into()]);
+        }
+        args.extend(["--max-turns".into(), self.max_turns.to_string().into()]);
+        args.extend(["--max-budget-usd".into(), budget.to_string().into()]);
+        if let Some(model) = &self.model {
+            // One word, so that a name which looks like an option stays a name.
+            args.push(format!("--model={model}").into());
+        }
+        let session = session_id(surroundings.task, surroundings.attempt);
+        args.extend(["--session-id".into(), session.into()]);
+        args
+    }
+}
+
+fn environment(surroundings: &Surroundings<'_>) -> Result<Environment, PrepareError> {
+    let mut env = Environment::new(surroundings)?;
+    for name in CREDENTIALS {
+        env.take_over(name, surroundings);
+    }
+    env.set("CLAUDE_CONFIG_DIR", surroundings.home.join(".claude"));
+    env.set("CLAUDE_CODE_TMPDIR", surroundings.tmp);
+    env.set("DISABLE_AUTOUPDATER", "1");
+    env.set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
+    env.set("CI", "true");
+    match surroundings.standing {
+        Standing::RootInSandbox => env.set("IS_SANDBOX", "1"),
+        Standing::User | Standing::RootWithoutSandbox => {}
+    }
+    Ok(env)
+}
+
+/// A program by its path, or the first of that name in `PATH`, as an absolute path.
+fn find(program: &Path, path: &OsStr) -> Option<PathBuf> {
+    let usable =
+        |file: &Path| fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
+    if program.components().count() > 1 || program.is_absolute() {
+        return std::path::absolute(program).ok().filter(|file| usable(file));
+    }
+    std::env::split_paths(path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(program))
+        .find(|file| usable(file))
+}
+
+/// Writes a file anew: what is there already may be half of an earlier one.
+fn put(desk: &Path, name: &str, text: &str) -> Result<PathBuf, PrepareError> {
+    let path = desk.join(name);
+    let write = || -> io::Result<()> {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(text.as_bytes())
+    };
+    write().map_err(|source| PrepareError::Write {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Agent, AgentKind};
+    use super::*;
+
+    struct Room {
+        room: tempfile::TempDir,
+        task: TaskId,
+    }
+
+    impl Room {
+        fn new() -> Self {
+            let room = tempfile::tempdir().unwrap();
+            fs::write(room.path().join("claude"), "").unwrap();
+            fs::set_permissions(room.path().join("claude"), fs::Permissions::from_mode(0o755)).unwrap();
+            Self {
+                room,
+                task: "my-task".parse().unwrap(),
+            }
+        }
+
+        fn prepare(&self, agent: &Agent, standing: Standing, passed: &[&str]) -> Result<Start, PrepareError> {
+            let bin = self.room.path().as_os_str().to_owned();
+            let lookup = move |name: &str| -> Option<OsString> {
+                match name {
+                    "PATH" => Some(bin.clone()),
+                    "HOME" | "LD_PRELOAD" | "RUNNER_TASK_TOKEN" | "GITHUB_TOKEN" => Some("canary".into()),
+                    "ANTHROPIC_API_KEY" => Some("key".into()),
+                    "CORP_VAR" => Some("corp".into()),
+                    _ => None,
+                }
+            };
+            agent.prepare(&Surroundings {
+                task: &self.task,
+                attempt: 1,
+                home: Path::new("/w/home"),
+                tmp: Path::new("/w/tmp"),
+                desk: self.room.path(),
+                instructions: Some("be brief"),
+                standing,
+                budget: MicroUsd::from_micros(2_500_000),
+                passed: &passed.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
+                lookup: &lookup,
+            })
+        }
+    }
+
+    fn claude() -> Agent {
+        Agent::Claude(Claude {
+            program: "claude".into(),
+            model: Some("m".to_owned()),
+            max_turns: 50,
+        })
+    }
+
+    #[test]
+    fn the_environment_is_the_allow_list_and_nothing_else() {
+        let room = Room::new();
+        let start = room.prepare(&claude(), Standing::User, &["CORP_VAR", "HOME"]).unwrap();
+        let names: Vec<_> = start.env.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "ANTHROPIC_API_KEY",
+                "CI",
+                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+                "CLAUDE_CODE_TMPDIR",
+                "CLAUDE_CONFIG_DIR",
+                "CORP_VAR",
+                "DISABLE_AUTOUPDATER",
+                "HOME",
+                "LANG",
+                "PATH",
+                "TMPDIR"
+            ]
+        );
+        assert!(start.env.iter().all(|(_, value)| value != "canary"), "{:?}", start.env);
+
+        let command = Agent::Command {
+            command: "true".to_owned(),
+        };
+        assert_eq!(command.kind(), AgentKind::Command);
+        let start = room.prepare(&command, Standing::User, &[]).unwrap();
+        let names: Vec<_> = start.env.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["HOME", "LANG", "PATH", "TMPDIR"]);
+    }
+
+    #[test]
+    fn only_root_in_a_sandbox_is_told_of_it() {
+        let room = Room::new();
+        for (standing, told) in [
+            (Standing::User, false),
+            (Standing::RootInSandbox, true),
+            (Standing::RootWithoutSandbox, false),
+        ] {
+            let start = room.prepare(&claude(), standing, &[]).unwrap();
+            assert_eq!(start.env.iter().any(|(name, _)| name == "IS_SANDBOX"), told);
+        }
+    }
+
+    #[test]
+    fn a_variable_of_the_runner_is_not_passed_on() {
+        let refused = Room::new().prepare(&claude(), Standing::User, &["RUNNER_TASK_TOKEN"]);
+        assert!(matches!(refused, Err(PrepareError::OwnVariable { .. })));
+    }
+
+    #[test]
+    fn the_arguments_take_nothing_from_the_repository() {
+        let room = Room::new();
+        let start = room.prepare(&claude(), Standing::User, &[]).unwrap();
+        assert_eq!(start.program, room.room.path().join("claude"));
+        let desk = room.room.path().display().to_string();
+        let args: Vec<_> = start
+            .args
+            .iter()
+            .map(|arg| arg.to_string_lossy().replace(&desk, "DESK"))
+            .collect();
+        assert_eq!(
+            args.join(" "),
+            "-p --output-format stream-json --verbose --dangerously-skip-permissions --setting-sources  \
+             --strict-mcp-config --settings DESK/claude-settings.json \
+             --append-system-prompt-file DESK/claude-instructions.md --max-turns 50 --max-budget-usd 2.50 --model=m \
+             --session-id 15f0d5e8-0000-5000-8000-000000000000"
+                .replace("15f0d5e8-0000-5000-8000-000000000000", &session_id(&room.task, 1))
+        );
+        let instructions = fs::read_to_string(room.room.path().join("claude-instructions.md")).unwrap();
+        assert_eq!(instructions, "be brief");
+    }
+
+    #[test]
+    fn a_program_that_is_nowhere_is_missing() {
+        let missing = Agent::Claude(Claude {
+            program: "no-such-agent".into(),
+            model: None,
+            max_turns: 1,
+        });
+        let error = Room::new().prepare(&missing, Standing::User, &[]).unwrap_err();
+        assert!(matches!(error, PrepareError::Missing { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_session_belongs_to_one_attempt_at_one_task() {
+        let (one, other): (TaskId, TaskId) = ("a".parse().unwrap(), "b".parse().unwrap());
+        assert_eq!(session_id(&one, 1), session_id(&one, 1));
+        assert_ne!(session_id(&one, 1), session_id(&one, 2));
+        assert_ne!(session_id(&one, 1), session_id(&other, 1));
+        let id = session_id(&one, 1);
+        assert_eq!(id.len(), 36);
+        assert_eq!(&id[14..15], "5");
+        assert!("89ab".contains(&id[19..20]));
+    }
+}

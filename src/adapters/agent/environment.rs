@@ -1,0 +1,77 @@
+//! What an agent's environment is made of: an allow-list, and nothing else.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use super::{PrepareError, Surroundings};
+
+/// Taken over from the runner where they are set: language, time zone, proxies, roots of trust.
+const TAKEN_OVER: [&str; 19] = [
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+];
+/// Where programs are looked for when the runner itself was not told.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// An environment by name. What is set later counts.
+pub(super) struct Environment(BTreeMap<String, OsString>);
+
+impl Environment {
+    /// What every agent gets. The variables that the operator named come first, so that they cannot move its home.
+    pub(super) fn new(surroundings: &Surroundings<'_>) -> Result<Self, PrepareError> {
+        let mut environment = Self(BTreeMap::new());
+        for name in surroundings.passed {
+            if name.starts_with("RUNNER_") {
+                return Err(PrepareError::OwnVariable { name: name.clone() });
+            }
+            environment.take_over(name, surroundings);
+        }
+        environment.set_default("PATH", DEFAULT_PATH);
+        for name in TAKEN_OVER {
+            environment.take_over(name, surroundings);
+        }
+        environment.set_default("LANG", "C.UTF-8");
+        environment.set("HOME", surroundings.home);
+        environment.set("TMPDIR", surroundings.tmp);
+        Ok(environment)
+    }
+
+    pub(super) fn take_over(&mut self, name: &str, surroundings: &Surroundings<'_>) {
+        if let Some(value) = (surroundings.lookup)(name) {
+            self.set(name, value);
+        }
+    }
+
+    pub(super) fn set(&mut self, name: &str, value: impl Into<OsString>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    fn set_default(&mut self, name: &str, value: &str) {
+        self.0.entry(name.to_owned()).or_insert_with(|| value.into());
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&OsString> {
+        self.0.get(name)
+    }
+
+    pub(super) fn into_list(self) -> Vec<(String, OsString)> {
+        self.0.into_iter().collect()
+    }
+}

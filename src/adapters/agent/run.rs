@@ -1,0 +1,427 @@
+//! Runs a launched agent to its end: drains it whatever happens, holds it to its bounds, and judges it. And what the files
+//! of an earlier run prove after the runner itself was killed.
+
+use std::fs::{File, OpenOptions};
+use std::future::Future;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::time::{Duration, SystemTime};
+
+use nix::libc;
+use thiserror::Error;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::AgentKind;
+use super::judge::{Judgement, judge};
+use super::stream::{Activity, Conclusion, Stream, StreamEnd};
+use crate::crash::{self, CrashPoint, Inside};
+use crate::process::{Ended, Exit, Launch, LaunchError, ReportError, Running, Stopped, read_report};
+
+/// How much of the end of standard error is kept, in bytes.
+const STDERR_LIMIT: usize = 8 * 1024;
+/// How long the pipes may stay open after the supervisor has ended. Only a lost supervisor leaves somebody who has them.
+const DRAIN: Duration = Duration::from_secs(2);
+const CHUNK: usize = 64 * 1024;
+
+/// How long an agent may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// By the clock on the wall, from the start.
+    pub timeout: Duration,
+    /// Without a word on either output.
+    pub idle: Option<Duration>,
+    /// After it has said its last word: some were seen to hang there.
+    pub linger: Duration,
+}
+
+impl Bounds {
+    /// A time-out on the wall clock, no bound on silence, and ten seconds after the last word.
+    pub const fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            idle: None,
+            linger: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Which bound ended an agent. `R` is what the one who stopped it gave as the reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedBy<R> {
+    /// None: it ended.
+    Itself,
+    /// Its time was over.
+    TimeOut,
+    /// It was silent for too long.
+    Idle,
+    /// It was told to stop.
+    Stop(R),
+    /// It had said its last word and did not go.
+    LingeredAfterResult,
+}
+
+/// How an agent's run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentEnd<R> {
+    /// What it means.
+    pub judgement: Judgement,
+    /// How its processes ended.
+    pub ended: Ended,
+    /// Which bound ended it.
+    pub by: EndedBy<R>,
+    /// The end of its standard error.
+    pub stderr: String,
+}
+
+/// Why a run has no end that could be judged. When it is returned, the agent has been told to end.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// It could not be started, or how it ended could not be learnt.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// There is a transcript already: each attempt has its own.
+    #[error("the transcript {path} is there already, from an earlier attempt")]
+    TranscriptExists {
+        /// The transcript.
+        path: PathBuf,
+    },
+    /// The transcript cannot be written: the disk is full, most likely.
+    #[error("write the transcript {path}: {source}")]
+    Transcript {
+        /// The transcript.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Starts the agent and goes with it to its end, when all of its processes are dead and its transcript is on the disk.
+/// `stop` ends it in order. Dropped half way, it kills the agent.
+pub async fn run<R, S, A>(
+    kind: AgentKind,
+    launch: &Launch,
+    transcript: &Path,
+    bounds: Bounds,
+    stop: S,
+    mut on_activity: A,
+) -> Result<AgentEnd<R>, RunError>
+where
+    S: Future<Output = R>,
+    A: FnMut(Activity) + Send,
+{
+    let file = create(transcript)?;
+    let mut watch = Watch {
+        stream: Stream::new(file),
+        stderr: Vec::new(),
+        unwritten: None,
+    };
+    let running = launch.start()?;
+    crash::at(CrashPoint::Inside(Inside::AgentStarted));
+    let (by, ended) = watch.follow(running, bounds, stop, &mut on_activity).await?;
+    let (end, file) = watch.stream.finish(&mut on_activity);
+    let synced = match watch.unwritten {
+        Some(error) => Err(error),
+        None => file.sync_all(),
+    };
+    synced.map_err(|source| RunError::Transcript {
+        path: transcript.to_owned(),
+        source,
+    })?;
+    let stderr = String::from_utf8_lossy(&watch.stderr).into_owned();
+    Ok(AgentEnd {
+        judgement: judge(kind, &ended, &end, &stderr),
+        ended,
+        by,
+        stderr,
+    })
+}
+
+fn create(path: &Path) -> Result<File, RunError> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(|source| {
+            let path = path.to_owned();
+            if source.kind() == ErrorKind::AlreadyExists {
+                RunError::TranscriptExists { path }
+            } else {
+                RunError::Transcript { path, source }
+            }
+        })
+}
+
+struct Watch<W> {
+    stream: Stream<W>,
+    stderr: Vec<u8>,
+    unwritten: Option<io::Error>,
+}
+
+/// What one turn of the loop brought.
+enum Woke<R> {
+    Stdout(usize),
+    Stderr(usize),
+    Bound(EndedBy<R>),
+    Ended(Result<Ended, LaunchError>),
+}
+
+impl<W: Write> Watch<W> {
+    async fn follow<R, S: Future<Output = R>>(
+        &mut self,
+        running: Running,
+        bounds: Bounds,
+        stop: S,
+        on_activity: &mut (dyn FnMut(Activity) + Send),
+    ) -> Result<(EndedBy<R>, Ended), LaunchError> {
+        let Running {
+            mut stdout,
+            mut stderr,
+            mut supervision,
+        } = running;
+        let mut stop = pin!(stop);
+        let (mut out, mut err) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let (mut out_open, mut err_open) = (true, true);
+        let mut by = None;
+        let mut concluded = None;
+        let deadline = after(Instant::now(), bounds.timeout);
+        let mut heard = Instant::now();
+        let ended = loop {
+            let quiet_until = bounds.idle.map_or(deadline, |idle| after(heard, idle));
+            let linger_until = concluded.map_or(deadline, |since| after(since, bounds.linger));
+            let woke = tokio::select! {
+                read = stdout.read(&mut out), if out_open => Woke::Stdout(read.unwrap_or(0)),
+                read = stderr.read(&mut err), if err_open => Woke::Stderr(read.unwrap_or(0)),
+                ended = supervision.ended() => Woke::Ended(ended),
+                reason = &mut stop, if by.is_none() => Woke::Bound(EndedBy::Stop(reason)),
+                () = sleep_until(deadline), if by.is_none() => Woke::Bound(EndedBy::TimeOut),
+                () = sleep_until(linger_until), if by.is_none() && concluded.is_some() => Woke::Bound(EndedBy::LingeredAfterResult),
+                () = sleep_until(quiet_until), if by.is_none() && bounds.idle.is_some() => Woke::Bound(EndedBy::Idle),
+            };
+            match woke {
+                Woke::Ended(ended) => break ended,
+                Woke::Bound(bound) => {
+                    by = Some(bound);
+                    supervision.stop();
+                }
+                Woke::Stdout(read) => {
+                    heard = Instant::now();
+                    out_open = read > 0;
+                    self.take(&out[..read], on_activity);
+                    if self.unwritten.is_some() {
+                        supervision.stop();
+                    }
+                    concluded = match self.stream.conclusion() {
+                        Conclusion::Concluded => concluded.or(Some(heard)),
+                        Conclusion::Open | Conclusion::Waiting => None,
+                    };
+                }
+                Woke::Stderr(read) => {
+                    heard = Instant::now();
+                    err_open = read > 0;
+                    self.complain(&err[..read]);
+                }
+            }
+        };
+        // What is still in the pipes. They end, because nobody has them any more; a lost supervisor is the exception.
+        let until = Instant::now() + DRAIN;
+        while out_open && let Ok(Ok(read @ 1..)) = timeout_at(until, stdout.read(&mut out)).await {
+            self.take(&out[..read], on_activity);
+        }
+        while err_open && let Ok(Ok(read @ 1..)) = timeout_at(until, stderr.read(&mut err)).await {
+            self.complain(&err[..read]);
+        }
+        Ok((by.unwrap_or(EndedBy::Itself), ended?))
+    }
+
+    fn take(&mut self, bytes: &[u8], on_activity: &mut (dyn FnMut(Activity) + Send)) {
+        if let Err(error) = self.stream.feed(bytes, on_activity) {
+            self.unwritten.get_or_insert(error);
+        }
+    }
+
+    fn complain(&mut self, bytes: &[u8]) {
+        self.stderr.extend_from_slice(bytes);
+        let surplus = self.stderr.len().saturating_sub(STDERR_LIMIT);
+        self.stderr.drain(..surplus);
+    }
+}
+
+/// A moment that far away, or one that nobody lives to see.
+fn after(moment: Instant, wait: Duration) -> Instant {
+    const A_YEAR: Duration = Duration::from_hours(365 * 24);
+    moment + wait.min(A_YEAR)
+}
+
+/// What the files of an agent's run prove after the runner was killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// It ran to its end, and this is how.
+    Finished {
+        /// What it means.
+        judgement: Box<Judgement>,
+        /// How its processes ended.
+        ended: Ended,
+    },
+    /// It did not, or nothing proves it.
+    NotFinished {
+        /// How long it ran, as far as the files show.
+        ran: Duration,
+    },
+}
+
+/// Why the files of a run could not be read.
+#[derive(Debug, Error)]
+pub enum ProbeError {
+    /// The transcript.
+    #[error("read the transcript {path}: {source}")]
+    Transcript {
+        /// The transcript.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The supervisor's report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+}
+
+/// Looks at what a run left. `started` is when its intent was journaled. The caller holds `agent.lock`, so no supervisor
+/// is still writing. A run is finished only where the report says that all processes are dead, and for `claude` the
+/// transcript ends in a result, for `command` it exited with 0 by itself: the exit of a command whose pipe was torn by
+/// the runner's death says nothing else.
+pub fn probe(kind: AgentKind, transcript: &Path, report: &Path, started: SystemTime) -> Result<Probe, ProbeError> {
+    let unreadable = |source| ProbeError::Transcript {
+        path: transcript.to_owned(),
+        source,
+    };
+    let ended = read_report(report)?;
+    let (end, last_write) = match File::open(transcript) {
+        Ok(file) => {
+            let written = file.metadata().and_then(|data| data.modified()).map_err(unreadable)?;
+            (Some(read_all(file).map_err(unreadable)?), Some(written))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => (None, None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    if let (Some(ended), Some(end)) = (&ended, &end) {
+        let proven = match kind {
+            AgentKind::Claude => end.conclusion == Conclusion::Concluded,
+            AgentKind::Command => ended.exit == Exit::Code(0) && ended.stopped == Stopped::No,
+        };
+        if proven && ended.failure.is_none() {
+            return Ok(Probe::Finished {
+                judgement: Box::new(judge(kind, ended, end, "")),
+                ended: ended.clone(),
+            });
+        }
+    }
+    let by_transcript = last_write.and_then(|written| written.duration_since(started).ok());
+    let ran = ended.map(|ended| ended.ran).or(by_transcript).unwrap_or_default();
+    Ok(Probe::NotFinished { ran })
+}
+
+fn read_all(mut file: File) -> io::Result<StreamEnd> {
+    let mut stream = Stream::new(io::sink());
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(stream.finish(&mut |_| {}).0),
+            read => stream.feed(&chunk[..read], &mut |_| {})?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Room(tempfile::TempDir);
+
+    impl Room {
+        fn new(transcript: &str, report: Option<&str>) -> Self {
+            let room = Self(tempfile::tempdir().unwrap());
+            fs::write(room.transcript(), transcript).unwrap();
+            if let Some(report) = report {
+                fs::write(room.report(), report).unwrap();
+            }
+            room
+        }
+        fn transcript(&self) -> PathBuf {
+            self.0.path().join("transcript.jsonl")
+        }
+        fn report(&self) -> PathBuf {
+            self.0.path().join("report.json")
+        }
+        fn probe(&self, kind: AgentKind) -> Probe {
+            probe(
+                kind,
+                &self.transcript(),
+                &self.report(),
+                SystemTime::now() - Duration::from_mins(1),
+            )
+            .unwrap()
+        }
+    }
+
+    const RESULT: &str = "{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"result\":\"done\"}\n";
+    const CLEAN: &str = r#"{"exit":{"code":0},"stragglers":0,"ranMs":5000,"stopped":"no"}"#;
+    const ABANDONED: &str = r#"{"exit":{"signal":9},"stragglers":2,"ranMs":7000,"stopped":"abandoned"}"#;
+
+    #[test]
+    fn a_run_with_a_result_and_a_report_is_finished_even_if_it_was_abandoned_after_it() {
+        for report in [CLEAN, ABANDONED] {
+            let found = Room::new(RESULT, Some(report)).probe(AgentKind::Claude);
+            let Probe::Finished { judgement, .. } = found else {
+                panic!("{found:?}");
+            };
+            assert!(matches!(*judgement, Judgement::Succeeded(_)), "{judgement:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_without_a_report_proves_nothing_and_is_charged_up_to_its_last_write() {
+        let found = Room::new(RESULT, None).probe(AgentKind::Claude);
+        let Probe::NotFinished { ran } = found else {
+            panic!("{found:?}");
+        };
+        assert!(
+            ran >= Duration::from_secs(59) && ran < Duration::from_mins(2),
+            "{ran:?}"
+        );
+    }
+
+    #[test]
+    fn a_report_without_a_result_is_not_finished_and_its_time_is_known() {
+        let found = Room::new("", Some(ABANDONED)).probe(AgentKind::Claude);
+        assert_eq!(
+            found,
+            Probe::NotFinished {
+                ran: Duration::from_secs(7)
+            }
+        );
+    }
+
+    #[test]
+    fn a_command_is_finished_only_by_exit_0_of_its_own() {
+        let finished = Room::new("text\n", Some(CLEAN)).probe(AgentKind::Command);
+        assert!(matches!(finished, Probe::Finished { .. }), "{finished:?}");
+        for report in [ABANDONED, &CLEAN.replace("\"code\":0", "\"code\":1")] {
+            let found = Room::new(RESULT, Some(report)).probe(AgentKind::Command);
+            assert!(matches!(found, Probe::NotFinished { .. }), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_at_all_is_not_finished_and_costs_no_time() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path();
+        let found = probe(AgentKind::Claude, &path.join("t"), &path.join("r"), SystemTime::now()).unwrap();
+        assert_eq!(found, Probe::NotFinished { ran: Duration::ZERO });
+    }
+}

@@ -1,0 +1,162 @@
+//! The command line: one file a command, and what an error makes of the exit code.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::adapters::git::askpass;
+use crate::config::{LogOptions, unknown_variables};
+use crate::{process, telemetry};
+
+mod demo;
+mod error;
+mod journal;
+mod local;
+mod progress;
+mod run;
+mod serve;
+
+pub use error::CliError;
+
+/// Runs one coding-agent task per container, and writes down what happened.
+#[derive(Debug, Parser)]
+#[command(name = "runner", version = VERSION, max_term_width = 100, after_help = EXAMPLES, subcommand_required = true)]
+struct Cli {
+    #[command(flatten)]
+    log: LogOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The version, and the commit that it was built from.
+const VERSION: &str = env!("RUNNER_LONG_VERSION");
+
+const EXAMPLES: &str = "\
+Examples:
+  runner demo                                    the whole run on this machine, no accounts
+  runner run --repo . --task 'fix the typo'      one task on a repository here
+  runner serve                                   in a container: wait for POST /task on :8888
+  runner journal dump                            what happened, after the fact
+
+Exit codes:
+  0   the task completed and was acknowledged, or there is nothing left to do
+  1   the task failed, and that was acknowledged
+  2   usage or configuration error; nothing was touched
+  3   the journal cannot be opened, is corrupt, held by another runner, or another program's
+  75  not finished and not reported: start me again";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Listen, run one task, exit (the default)
+    Serve(serve::Serve),
+    /// Run one task without an operator
+    Run(run::Run),
+    /// The whole run on this machine alone: embedded task API, git server and forge, scripted agent
+    Demo(demo::Demo),
+    /// Look at a journal
+    Journal(journal::JournalCommand),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if std::env::var_os(askpass::FIFO).is_some() {
+        let prompt = arguments.get(1).map(|a| a.to_string_lossy().into_owned());
+        return askpass::main(&prompt.unwrap_or_default());
+    }
+    if let Some(code) = process::hidden_command(arguments.iter().cloned()) {
+        return code;
+    }
+    let cli = match parse(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let quiet = matches!(cli.command, Command::Run(_) | Command::Demo(_) | Command::Journal(_));
+    telemetry::log_to_stderr(&cli.log, if quiet { "warn" } else { "info" });
+    warn_of_unknown_variables();
+    let done = match cli.command {
+        Command::Serve(serve) => serve.execute(),
+        Command::Run(run) => run.execute(),
+        Command::Demo(demo) => demo.execute(),
+        Command::Journal(journal) => journal.execute(),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error, error.hint());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// `runner` alone, or with flags alone, is `runner serve`.
+fn parse(mut arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let asks = |a: &OsStr| matches!(a.to_str(), Some("-h" | "--help" | "-V" | "--version"));
+    let flags_only = |a: &OsString| a.to_string_lossy().starts_with('-') && !asks(a);
+    if arguments.get(1).is_none_or(flags_only) && !arguments.iter().skip(1).any(|a| is_command(a)) {
+        arguments.insert(1.min(arguments.len()), "serve".into());
+    }
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    Cli::from_arg_matches(&matches)
+}
+
+fn is_command(argument: &OsStr) -> bool {
+    let command = Cli::command();
+    command.get_subcommands().any(|c| argument == c.get_name())
+}
+
+/// Prints a usage error, naming the variable where the value came from the environment.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // Nothing to be done where not even an error can be printed.
+    let _ = error.print();
+    if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+        && let Some((variable, value)) = variable_of(error)
+    {
+        eprintln!("hint: the value {value:?} comes from the environment variable {variable}");
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// The variable that an invalid value came from, if it did.
+fn variable_of(error: &clap::Error) -> Option<(String, String)> {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let flag = argument.split_whitespace().next()?.trim_start_matches("--");
+    let flag = flag.split(['=', '[']).next()?;
+    let variable = format!("RUNNER_{}", flag.replace('-', "_").to_ascii_uppercase());
+    let given = std::env::args().any(|a| a.trim_start_matches("--").split('=').next() == Some(flag));
+    let value = std::env::var_os(&variable)?;
+    (!given).then(|| (variable, value.to_string_lossy().into_owned()))
+}
+
+fn warn_of_unknown_variables() {
+    let mut known = BTreeSet::new();
+    let mut commands = vec![Cli::command()];
+    while let Some(command) = commands.pop() {
+        let variables = command.get_arguments().filter_map(|a| a.get_env());
+        known.extend(variables.map(|v| v.to_string_lossy().into_owned()));
+        commands.extend(command.get_subcommands().cloned());
+    }
+    let names: Vec<String> = std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .collect();
+    for (name, near) in unknown_variables(names.iter().map(String::as_str), &known) {
+        match near {
+            Some(near) => tracing::warn!("{name} is not a setting of this runner; did you mean {near}?"),
+            None => tracing::warn!("{name} is not a setting of this runner"),
+        }
+    }
+}
+
+/// `error: failed to …`, and what to do about it.
+fn complain(error: &dyn fmt::Display, hint: Option<String>) {
+    eprintln!("error: {error}");
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
+    }
+}

@@ -1,0 +1,58 @@
+//! What the commands that run a task share: the runtime, the clock, signals.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::CliError;
+use crate::driver::{Clock, Term};
+use crate::telemetry::system_clock;
+
+/// Two workers beside this thread, which is the driver's: it may wait for a disk, and the listener may not.
+pub(super) fn on_runtime<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::Output {
+            what: "to start the runtime".to_owned(),
+            source,
+        })?;
+    let done = runtime.block_on(work);
+    // A listener or a blocked write is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+/// The system's clock.
+pub(super) fn clock() -> Clock {
+    Arc::new(system_clock)
+}
+
+/// SIGTERM and SIGINT, from now on.
+pub(super) fn term(grace: Duration) -> Term {
+    let (tell, told) = watch::channel(None);
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let tell = tell.clone();
+        match signal(kind) {
+            Ok(mut signals) => {
+                tokio::spawn(async move {
+                    while signals.recv().await.is_some() {
+                        // The first counts: the grace does not begin anew.
+                        tell.send_if_modified(|told| {
+                            let first = told.is_none();
+                            told.get_or_insert_with(Instant::now);
+                            first
+                        });
+                    }
+                });
+            }
+            Err(error) => tracing::warn!("signals cannot be watched, and will end the process at once: {error}"),
+        }
+    }
+    Term { told, grace }
+}

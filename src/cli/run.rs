@@ -1,0 +1,375 @@
+//! `runner run`: one task without an operator, by the same machine, with an embedded task API in place of the real one.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use runner_journal::Journal;
+use tokio::sync::watch;
+
+use super::CliError;
+use super::local::{clock, on_runtime, term};
+use super::progress::Progress;
+use crate::config::{Options, Role, Settings, state_home};
+use crate::driver::{Assigned, Driver, Parts};
+use crate::embedded::faults::Faults;
+use crate::embedded::task_api::{Mint, TaskApiServer};
+use crate::ids::{RepoUrl, TaskId};
+use crate::machine::{Assignment, Exit, Run as History, State};
+use crate::secret::Secret;
+use crate::steps::World;
+use crate::task::{TaskData, TaskRepo};
+use crate::telemetry::{Metrics, Status, Telemetry, system_clock};
+use crate::{process, record};
+
+/// A person's own token is not issued here, and lives as long as it lives.
+const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
+/// The task as it was given, kept beside the journal for `--resume`.
+const TASK_FILE: &str = "task.json";
+
+/// Run one task without an operator.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  runner run --repo . --task 'Fix the typo in the README'
+  GITHUB_TOKEN=… runner run --repo octo/hello --task-file issue.md --ref main
+  runner run --repo . --task 'count the words' --agent command --agent-command ./my-agent
+  runner run --resume                      go on with the newest task that is not finished
+
+The token for a repository on the network comes from GITHUB_TOKEN or GH_TOKEN. A repository that is a path gets the
+branch pushed to it; there is no pull request then.")]
+pub(super) struct Run {
+    /// The repository: a URL, OWNER/NAME on github.com, or a path
+    #[arg(
+        long,
+        value_name = "REPO",
+        required_unless_present = "resume",
+        conflicts_with = "resume"
+    )]
+    repo: Option<String>,
+    /// What is to be done
+    #[arg(long, value_name = "TEXT", conflicts_with = "resume")]
+    task: Option<String>,
+    /// A file that says what is to be done; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["task", "resume"])]
+    task_file: Option<PathBuf>,
+    /// A file with what the agent should know besides
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    context_file: Option<PathBuf>,
+    /// The branch, tag or full commit id to start from [default: the repository's default branch]
+    #[arg(long = "ref", value_name = "REF", conflicts_with = "resume")]
+    git_ref: Option<String>,
+    /// The issue or ticket that the task comes from
+    #[arg(long, value_name = "URL", conflicts_with = "resume")]
+    source_url: Option<String>,
+    /// The task's id, which names the branch and the state directory [default: made from the time]
+    #[arg(long, value_name = "ID")]
+    task_id: Option<TaskId>,
+    /// Go on with a task that was started and not finished: the newest, or the one of --task-id or --state-dir
+    #[arg(long)]
+    resume: bool,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// A task that is about to be run on this machine.
+pub(super) struct Local {
+    pub(super) id: TaskId,
+    pub(super) data: TaskData,
+    pub(super) token: Option<Secret>,
+    pub(super) settings: Settings,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> Result<u8, CliError> {
+        process::harden_self()?;
+        let local = if self.resume { self.resumed()? } else { self.fresh()? };
+        let (exit, settings) = on_runtime(async {
+            let settings = local.settings.clone();
+            Ok((drive(local).await?, settings))
+        })?;
+        let exit = conclude(exit, &settings);
+        Ok(exit.code())
+    }
+
+    fn fresh(self) -> Result<Local, CliError> {
+        let description = self.description()?;
+        let repo = repository(self.repo.as_deref().unwrap_or_default())?;
+        let context = self.context_file.as_deref().map(read_text).transpose()?;
+        let id = self.task_id.clone().map_or_else(new_id, Ok)?;
+        let data = TaskData {
+            description,
+            context: context.unwrap_or_default(),
+            source_url: self.source_url.clone(),
+            repo: TaskRepo {
+                url: repo,
+                git_ref: self.git_ref.clone(),
+            },
+        };
+        let settings = settings(self.options, &id)?;
+        Ok(Local {
+            token: token_for(&data, &settings)?,
+            id,
+            data,
+            settings,
+        })
+    }
+
+    fn resumed(self) -> Result<Local, CliError> {
+        let dir = match (&self.options.state_dir, &self.task_id) {
+            (Some(dir), _) => dir.clone(),
+            (None, Some(id)) => state_home(|name| std::env::var_os(name))?.join(id.as_str()),
+            (None, None) => newest_unfinished()?,
+        };
+        let usage = |what: String| CliError::Usage {
+            what,
+            hint: "start a task with --repo and --task".to_owned(),
+        };
+        let kept = fs::read(dir.join(TASK_FILE))
+            .map_err(|e| usage(format!("{} has no task to go on with: {e}", dir.display())))?;
+        let data = TaskData::parse(&kept).map_err(|e| usage(format!("{}: {e}", dir.display())))?;
+        let id = match self.task_id {
+            Some(id) => id,
+            None => journaled_id(&dir.join("journal.db"))?,
+        };
+        let mut options = self.options;
+        options.state_dir = Some(dir);
+        let settings = settings(options, &id)?;
+        Ok(Local {
+            token: token_for(&data, &settings)?,
+            id,
+            data,
+            settings,
+        })
+    }
+
+    fn description(&self) -> Result<String, CliError> {
+        let text = match (&self.task, &self.task_file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(file)) if file == Path::new("-") => {
+                let mut text = String::new();
+                std::io::stdin()
+                    .read_to_string(&mut text)
+                    .map_err(|e| unreadable(Path::new("standard input"), &e))?;
+                text
+            }
+            (None, Some(file)) => read_text(file)?,
+            (None, None) => String::new(),
+        };
+        if text.trim().is_empty() {
+            return Err(CliError::Usage {
+                what: "there is no task".to_owned(),
+                hint: "say what is to be done with --task TEXT or --task-file FILE".to_owned(),
+            });
+        }
+        Ok(text)
+    }
+}
+
+/// Runs the task to its end.
+pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
+    let Local {
+        id,
+        data,
+        token,
+        settings,
+    } = local;
+    settings.prepare_directories()?;
+    let embedded = |cause: String| CliError::Embedded {
+        what: "the task API",
+        cause,
+    };
+    let api = TaskApiServer::start(Faults::new())
+        .await
+        .map_err(|e| embedded(e.to_string()))?;
+    // What has no token needs none: a repository that is a path.
+    let token = token.unwrap_or_else(|| Secret::new("none-needed"));
+    let progress = Progress::new();
+    let world = World::new(&settings)?
+        .with_api_at(api.api_url().clone())
+        .with_watch(progress.watch());
+    let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
+        path: settings.journal.clone(),
+        source,
+    })?;
+    // Once the journal is ours: another run of this task does not lose its own.
+    let kept = serde_json::to_vec(&data).map_err(|e| embedded(e.to_string()))?;
+    let file = settings.state_dir.join(TASK_FILE);
+    fs::write(&file, kept).map_err(|source| CliError::Output {
+        what: file.display().to_string(),
+        source,
+    })?;
+    api.add_task(&id, data, Mint::fixed(token, TOKEN_LIFETIME));
+    let telemetry = Telemetry::new(watch::Sender::new(Status::starting()), Metrics::new());
+    let mut driver = Driver::start(Parts {
+        opened,
+        world,
+        policy: settings.policy(),
+        clock: clock(),
+        observers: vec![Box::new(telemetry), Box::new(progress.clone())],
+        inbox: None,
+        term: term(settings.options.term_grace),
+    })?;
+    if driver.run().assignment.is_none() {
+        let assignment = Assignment {
+            task_id: id,
+            api_url: api.api_url().clone(),
+        };
+        if driver.assign(assignment)? == Assigned::Stopping {
+            progress.finish();
+            return Ok(Exit::Idle);
+        }
+    } else if driver.run().assignment.as_ref().map(|a| &a.task_id) != Some(&id) {
+        return Err(CliError::Usage {
+            what: format!("{} holds another task", settings.state_dir.display()),
+            hint: "name another --state-dir, or go on with that one by --resume".to_owned(),
+        });
+    }
+    let exit = driver.drive().await;
+    progress.finish();
+    Ok(exit?)
+}
+
+/// Says how it ended: the one line that a script wants on standard output, the rest for a person.
+pub(super) fn conclude(exit: Exit, settings: &Settings) -> Exit {
+    let history = history(&settings.journal);
+    let journal = settings.journal.display();
+    eprintln!();
+    if let Some(verdict) = history.as_ref().and_then(|run| run.verdict.clone()) {
+        eprintln!("{}: {}", verdict.kind, verdict.message);
+        if let Some(hint) = verdict.reason.and_then(|reason| reason.hint()) {
+            eprintln!("hint: {hint}");
+        }
+        if let Some(result) = result(&verdict.body) {
+            println!("{result}");
+        }
+    } else if exit.code() == 75 {
+        eprintln!(
+            "not finished; go on with: runner run --resume --state-dir {}",
+            settings.state_dir.display()
+        );
+    }
+    eprintln!("journal: {journal}");
+    eprintln!("look at it with: runner journal dump {journal}");
+    exit
+}
+
+/// The pull request, or the branch, of a verdict.
+fn result(body: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    let details = body.get("details")?;
+    let text = |name: &str| details.get(name)?.as_str().map(str::to_owned);
+    text("prURL").or_else(|| text("branch"))
+}
+
+fn history(journal: &Path) -> Option<History> {
+    let snapshot = runner_journal::Snapshot::take(journal).ok()?;
+    let mut rows = Vec::new();
+    snapshot.read(|row| rows.push(row.clone())).ok()?;
+    record::replay(&rows, |hash| snapshot.blob(hash).ok().flatten()).ok()
+}
+
+/// The settings of a task on this machine.
+pub(super) fn settings(options: Options, id: &TaskId) -> Result<Settings, CliError> {
+    let env = |name: &str| std::env::var_os(name);
+    let home = match &options.state_dir {
+        Some(dir) => std::path::absolute(dir).unwrap_or_else(|_| dir.clone()),
+        None => state_home(env)?.join(id.as_str()),
+    };
+    let options = Options {
+        state_dir: options.state_dir.map(|_| home.clone()),
+        ..options
+    };
+    Ok(Settings::resolve(options, &Role::Local { home }, env)?)
+}
+
+fn token_for(data: &TaskData, settings: &Settings) -> Result<Option<Secret>, CliError> {
+    match RepoUrl::parse(&data.repo.url, settings.repos)? {
+        RepoUrl::Local(_) => Ok(None),
+        RepoUrl::Http(url) => {
+            let given = ["GITHUB_TOKEN", "GH_TOKEN"]
+                .into_iter()
+                .find_map(|name| std::env::var(name).ok());
+            match given.filter(|token| !token.trim().is_empty()) {
+                Some(token) => Ok(Some(Secret::new(token.trim()))),
+                None => Err(CliError::Usage {
+                    what: format!("there is no token for {url}"),
+                    hint: "put one into GITHUB_TOKEN: it has to be able to push and to open pull requests".to_owned(),
+                }),
+            }
+        }
+    }
+}
+
+/// A URL as it is, `OWNER/NAME` as one on github.com, a path as an absolute one.
+fn repository(given: &str) -> Result<String, CliError> {
+    if given.contains("://") {
+        return Ok(given.to_owned());
+    }
+    let path = Path::new(given);
+    if path.exists() {
+        let absolute = fs::canonicalize(path).map_err(|e| unreadable(path, &e))?;
+        return Ok(absolute.display().to_string());
+    }
+    let plain = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '-'])
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    };
+    match given.split_once('/') {
+        Some((owner, name)) if plain(owner) && plain(name) => Ok(format!("https://github.com/{owner}/{name}")),
+        Some(_) | None => Err(CliError::Usage {
+            what: format!("{given:?} is neither a URL nor OWNER/NAME nor a path that exists"),
+            hint: "name the repository with --repo".to_owned(),
+        }),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, CliError> {
+    fs::read_to_string(path).map_err(|e| unreadable(path, &e))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
+    CliError::Usage {
+        what: format!("{} cannot be read: {error}", path.display()),
+        hint: "name a text file in UTF-8".to_owned(),
+    }
+}
+
+fn new_id() -> Result<TaskId, CliError> {
+    let now = jiff::Timestamp::from_millisecond(system_clock()).unwrap_or_default();
+    Ok(format!("run-{}", now.strftime("%Y%m%d-%H%M%S-%3f")).parse()?)
+}
+
+/// The newest task of this machine whose verdict has not been taken.
+fn newest_unfinished() -> Result<PathBuf, CliError> {
+    let home = state_home(|name| std::env::var_os(name))?;
+    let tasks = fs::read_dir(&home)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path());
+    let unfinished = tasks.filter(|dir| dir.join(TASK_FILE).exists()).filter(|dir| {
+        let run = history(&dir.join("journal.db"));
+        run.is_some_and(|run| !matches!(run.state, Some(State::Reported)))
+    });
+    let newest = unfinished.max_by_key(|dir| fs::metadata(dir.join(TASK_FILE)).and_then(|m| m.modified()).ok());
+    newest.ok_or_else(|| CliError::Usage {
+        what: format!("no task below {} is unfinished", home.display()),
+        hint: "start one with --repo and --task".to_owned(),
+    })
+}
+
+fn journaled_id(journal: &Path) -> Result<TaskId, CliError> {
+    history(journal)
+        .and_then(|run| run.assignment)
+        .map(|assignment| assignment.task_id)
+        .ok_or_else(|| CliError::Usage {
+            what: format!("{} holds no task", journal.display()),
+            hint: "name the task with --task-id".to_owned(),
+        })
+}

@@ -1,0 +1,74 @@
+//! `runner serve`: listen, run one task, exit.
+
+use clap::Args;
+use runner_journal::Journal;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use super::CliError;
+use super::local::{clock, on_runtime, term};
+use crate::config::{Options, Role, Settings};
+use crate::driver::{Driver, Parts};
+use crate::server::{Listener, router};
+use crate::steps::World;
+use crate::telemetry::{Metrics, Status, Telemetry};
+use crate::{process, record};
+
+/// Listen, run one task, exit.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  RUNNER_STATE_DIR=/data/state RUNNER_WORKSPACE=/data/work RUNNER_SECRETS_DIR=/data/secrets runner serve
+  curl -sS -H 'Content-Type: application/json' \\
+       -d '{\"taskID\": \"my-task\", \"apiURL\": \"http://api:8081\"}' http://127.0.0.1:8888/task")]
+pub(super) struct Serve {
+    #[command(flatten)]
+    options: Options,
+}
+
+impl Serve {
+    pub(super) fn execute(self) -> Result<u8, CliError> {
+        process::harden_self()?;
+        let settings = Settings::resolve(self.options, &Role::Serve, |name| std::env::var_os(name))?;
+        on_runtime(serve(settings))
+    }
+}
+
+async fn serve(settings: Settings) -> Result<u8, CliError> {
+    settings.prepare_directories()?;
+    let world = World::new(&settings)?;
+    let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
+        path: settings.journal.clone(),
+        source,
+    })?;
+    let address = settings.options.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| CliError::Listen { address, source })?;
+    if let Ok(bound) = listener.local_addr() {
+        tracing::info!("listening on {bound}");
+    }
+    let (inbox, requests) = mpsc::channel(16);
+    let status = watch::Sender::new(Status::starting());
+    let metrics = Metrics::new();
+    let routes = router(Listener {
+        inbox,
+        status: status.subscribe(),
+        metrics: metrics.clone(),
+        task_token: settings.task_token.clone(),
+        api_allow: settings.options.api_allow.clone(),
+    });
+    let driver = Driver::start(Parts {
+        opened,
+        world,
+        policy: settings.policy(),
+        clock: clock(),
+        observers: vec![Box::new(Telemetry::new(status, metrics))],
+        inbox: Some(requests),
+        term: term(settings.options.term_grace),
+    })?;
+    // The listener lives as long as the process: /healthz answers to the last moment.
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let exit = driver.drive().await?;
+    Ok(exit.code())
+}

@@ -1,0 +1,515 @@
+//! The settings: flags and environment, one definition, validated before anything is opened or bound.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use strum::{Display, EnumString, VariantNames};
+use thiserror::Error;
+use url::Url;
+
+use crate::adapters::agent::{AgentKind, MicroUsd};
+use crate::adapters::git::Author;
+use crate::ids::{BranchName, LocalRepos, PlainHttp, RepoPolicy};
+use crate::machine::{Millis, NoChanges, OnTerm, Policy};
+use crate::sandbox;
+use crate::secret::Secret;
+
+/// Secrets come by environment or file alone, never by a flag: a flag shows in `ps`.
+const SECRET_VARIABLES: [&str; 2] = ["RUNNER_TASK_TOKEN", "RUNNER_TASK_TOKEN_FILE"];
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For a person.
+    Pretty,
+}
+
+/// The settings as they are given. Each is a flag and a variable of the same name.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Options {
+    /// Address and port of the listener
+    #[arg(
+        long,
+        env = "RUNNER_LISTEN",
+        default_value = "0.0.0.0:8888",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub listen: SocketAddr,
+
+    /// Where the journal, the private repository and the transcripts are
+    /// [default: /var/lib/runner; for `run` and `demo` $XDG_STATE_HOME/runner/TASK]
+    #[arg(long, env = "RUNNER_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+
+    /// The journal [default: journal.db in the state directory]
+    #[arg(long, env = "RUNNER_JOURNAL", value_name = "PATH")]
+    pub journal: Option<PathBuf>,
+
+    /// Where the token is sealed: memory-backed, and outliving a restart of the process
+    /// [default: /run/runner; for `run` and `demo` below the state directory]
+    #[arg(long, env = "RUNNER_SECRETS_DIR", value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
+
+    /// Where the agent works: `repo`, `home` and `tmp` below it
+    /// [default: /workspace; for `run` and `demo` below the state directory]
+    #[arg(long, env = "RUNNER_WORKSPACE", value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+
+    /// Hosts that a task's apiURL may name, comma-separated [default: any]
+    #[arg(long, env = "RUNNER_API_ALLOW", value_name = "HOSTS", value_delimiter = ',')]
+    pub api_allow: Vec<String>,
+
+    /// A file with the bearer token for the task API, read anew for each request
+    #[arg(long, env = "RUNNER_API_TOKEN_FILE", value_name = "FILE")]
+    pub api_token_file: Option<PathBuf>,
+
+    /// How long an API or a forge that cannot be reached is waited for, an effect
+    #[arg(long, env = "RUNNER_API_PATIENCE", default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    pub api_patience: Duration,
+
+    /// Extra certificate authorities for API, forge and git, in PEM
+    #[arg(long, env = "RUNNER_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// The forge's REST API [default: derived from the repository's host]
+    #[arg(long, env = "RUNNER_GITHUB_API_URL", value_name = "URL")]
+    pub github_api_url: Option<Url>,
+
+    /// What the working branch begins with; the task's id follows
+    #[arg(long, env = "RUNNER_BRANCH_PREFIX", default_value = "runner/", value_parser = branch_prefix, value_name = "PREFIX")]
+    pub branch_prefix: String,
+
+    /// Allow plain HTTP for repositories on other hosts than loopback
+    #[arg(long, env = "RUNNER_ALLOW_HTTP", value_parser = yes_or_no, default_value = "false", default_missing_value = "true",
+          num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub allow_http: bool,
+
+    /// Author of the commits that the runner makes
+    #[arg(long, env = "RUNNER_GIT_AUTHOR", default_value = "runner <runner@users.noreply.github.com>",
+          value_parser = author, value_name = "NAME <EMAIL>")]
+    pub git_author: Author,
+
+    /// Open the pull request as a draft
+    #[arg(long, env = "RUNNER_PR_DRAFT", value_parser = yes_or_no, default_value = "false", default_missing_value = "true",
+          num_args = 0..=1, require_equals = true, value_name = "BOOL")]
+    pub pr_draft: bool,
+
+    /// Which agent runs: claude or command [default: claude]
+    #[arg(long, env = "RUNNER_AGENT", value_parser = one_of::<AgentKind>, value_name = "AGENT")]
+    pub agent: Option<AgentKind>,
+
+    /// What the agent `command` runs, by /bin/sh -c, in the repository; the prompt is on its standard input
+    #[arg(long, env = "RUNNER_AGENT_COMMAND", value_name = "COMMAND")]
+    pub agent_command: Option<String>,
+
+    /// The model [default: the agent's own]
+    #[arg(long, env = "RUNNER_AGENT_MODEL", value_name = "MODEL")]
+    pub agent_model: Option<String>,
+
+    /// How many turns the agent may take
+    #[arg(long, env = "RUNNER_AGENT_MAX_TURNS", default_value = "50", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    pub agent_max_turns: u32,
+
+    /// How much the agent may spend, in US dollars
+    #[arg(long, env = "RUNNER_AGENT_MAX_BUDGET_USD", default_value = "10.00", value_parser = usd, value_name = "USD")]
+    pub agent_max_budget_usd: MicroUsd,
+
+    /// How long the agent may run, over all attempts
+    #[arg(long, env = "RUNNER_AGENT_TIMEOUT", default_value = "25m", value_parser = duration, value_name = "DURATION")]
+    pub agent_timeout: Duration,
+
+    /// How often the agent may be started in all
+    #[arg(long, env = "RUNNER_AGENT_ATTEMPTS", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=100), value_name = "N")]
+    pub agent_attempts: u32,
+
+    /// Between TERM and KILL, when the agent is stopped
+    #[arg(long, env = "RUNNER_AGENT_KILL_GRACE", default_value = "5s", value_parser = duration, value_name = "DURATION")]
+    pub agent_kill_grace: Duration,
+
+    /// Names of further variables that the agent gets as they are, comma-separated
+    #[arg(long, env = "RUNNER_AGENT_ENV", value_name = "NAMES", value_delimiter = ',')]
+    pub agent_env: Vec<String>,
+
+    /// What SIGTERM does to a task under way: report it as failed, or park it for the next start
+    #[arg(long, env = "RUNNER_ON_TERM", default_value = "report", value_parser = one_of::<OnTerm>, value_name = "report|park")]
+    pub on_term: OnTerm,
+
+    /// How long the process may live after SIGTERM
+    #[arg(long, env = "RUNNER_TERM_GRACE", default_value = "20s", value_parser = duration, value_name = "DURATION")]
+    pub term_grace: Duration,
+
+    /// What an agent that changed nothing is: fail or complete
+    #[arg(long, env = "RUNNER_NO_CHANGES", default_value = "fail", value_parser = one_of::<NoChanges>, value_name = "fail|complete")]
+    pub no_changes: NoChanges,
+
+    /// Whether the agent's sandbox has to be there: require, prefer or off [default: require; for `run` and `demo` prefer]
+    #[arg(long, env = "RUNNER_SANDBOX", value_parser = one_of::<sandbox::Mode>, value_name = "MODE")]
+    pub sandbox: Option<sandbox::Mode>,
+
+    /// How many starts in a row may end uncleanly without getting any further
+    #[arg(long, env = "RUNNER_MAX_BOOTS", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000), value_name = "N")]
+    pub max_boots: u32,
+}
+
+/// Logging: of every command.
+#[derive(Debug, Clone, Args)]
+pub struct LogOptions {
+    /// What is logged: error, warn, info, debug, trace, or directives as `runner=debug`
+    /// [default: info; warn where progress is shown]
+    #[arg(long = "log", env = "RUNNER_LOG", value_parser = log_filter, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// json or pretty [default: json when standard error is no terminal]
+    #[arg(long, env = "RUNNER_LOG_FORMAT", value_parser = one_of::<LogFormat>, global = true, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+}
+
+/// Whose settings they are: the defaults differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// `runner serve`: a container with volumes.
+    Serve,
+    /// `runner run` and `runner demo`: a person's machine. Everything lives below this directory.
+    Local {
+        /// The state directory, unless another one is named.
+        home: PathBuf,
+    },
+}
+
+/// The settings, whole and validated.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// As they were given.
+    pub options: Options,
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// The journal.
+    pub journal: PathBuf,
+    /// The secrets directory.
+    pub secrets_dir: PathBuf,
+    /// The workspace.
+    pub workspace: PathBuf,
+    /// Which agent runs, with what it needs.
+    pub agent: AgentChoice,
+    /// Whether the sandbox has to be there.
+    pub sandbox: sandbox::Mode,
+    /// What `/task` asks for.
+    pub task_token: Option<Secret>,
+    /// Which repositories are allowed.
+    pub repos: RepoPolicy,
+}
+
+/// The agent with what it needs: a command agent without a command cannot be said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentChoice {
+    /// Claude Code.
+    Claude,
+    /// A command line for `/bin/sh -c`.
+    Command(String),
+}
+
+/// A setting that cannot be used. The process ends with 2 and has touched nothing.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// `RUNNER_AGENT=command` without a command.
+    #[error("RUNNER_AGENT=command needs RUNNER_AGENT_COMMAND: the command line to run")]
+    NoAgentCommand,
+    /// A file that is named and cannot be read.
+    #[error("{variable} names {}, which cannot be read: {source}", path.display())]
+    UnreadableFile {
+        /// The variable.
+        variable: &'static str,
+        /// What it names.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A token of nothing.
+    #[error("{variable} is empty: leave it out for an open /task, or give it a token")]
+    EmptyToken {
+        /// The variable.
+        variable: &'static str,
+    },
+    /// A directory that cannot be made or written.
+    #[error("{variable} is {}, which cannot be written: {source}; name another one", path.display())]
+    UnwritableDirectory {
+        /// The variable.
+        variable: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A directory for secrets that others could look into or replace.
+    #[error("{variable} is {}, {why}; name a directory of this user's own", path.display())]
+    UnsafeDirectory {
+        /// The variable.
+        variable: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Neither `XDG_STATE_HOME` nor `HOME` says where a person's state is.
+    #[error("neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")]
+    NoHome,
+}
+
+impl Settings {
+    /// Settles defaults, reads what has to be read, and opens nothing else. `env` looks up a variable.
+    pub fn resolve(options: Options, role: &Role, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let (state, secrets, workspace, mode, local) = match role {
+            Role::Serve => (
+                PathBuf::from("/var/lib/runner"),
+                PathBuf::from("/run/runner"),
+                PathBuf::from("/workspace"),
+                sandbox::Mode::Require,
+                LocalRepos::Refused,
+            ),
+            Role::Local { home } => {
+                let state = options.state_dir.clone().unwrap_or_else(|| home.clone());
+                let (secrets, workspace) = (state.join("secrets"), state.join("workspace"));
+                (state, secrets, workspace, sandbox::Mode::Prefer, LocalRepos::Allowed)
+            }
+        };
+        let state_dir = options.state_dir.clone().unwrap_or(state);
+        let agent = match (options.agent.unwrap_or(AgentKind::Claude), &options.agent_command) {
+            (AgentKind::Claude, _) => AgentChoice::Claude,
+            (AgentKind::Command, Some(command)) if !command.trim().is_empty() => AgentChoice::Command(command.clone()),
+            (AgentKind::Command, _) => return Err(ConfigError::NoAgentCommand),
+        };
+        for (variable, file) in [
+            ("RUNNER_CA_FILE", &options.ca_file),
+            ("RUNNER_API_TOKEN_FILE", &options.api_token_file),
+        ] {
+            if let Some(path) = file {
+                read(variable, path)?;
+            }
+        }
+        Ok(Self {
+            journal: options.journal.clone().unwrap_or_else(|| state_dir.join("journal.db")),
+            secrets_dir: options.secrets_dir.clone().unwrap_or(secrets),
+            workspace: options.workspace.clone().unwrap_or(workspace),
+            sandbox: options.sandbox.unwrap_or(mode),
+            task_token: task_token(&env)?,
+            repos: RepoPolicy {
+                plain_http: if options.allow_http {
+                    PlainHttp::Anywhere
+                } else {
+                    PlainHttp::LoopbackOnly
+                },
+                local,
+            },
+            state_dir,
+            agent,
+            options,
+        })
+    }
+
+    /// What the plan needs to know.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            api_patience_ms: millis(self.options.api_patience),
+            agent_attempts: self.options.agent_attempts,
+            agent_timeout_ms: millis(self.options.agent_timeout),
+            max_boots: self.options.max_boots,
+            no_changes: self.options.no_changes,
+            on_term: self.options.on_term,
+        }
+    }
+
+    /// Makes the directories, and checks that they can be written and are nobody else's.
+    pub fn prepare_directories(&self) -> Result<(), ConfigError> {
+        private_directory("RUNNER_STATE_DIR", &self.state_dir)?;
+        private_directory("RUNNER_SECRETS_DIR", &self.secrets_dir)?;
+        writable_directory("RUNNER_WORKSPACE", &self.workspace)
+    }
+}
+
+/// `$XDG_STATE_HOME/runner`, or `~/.local/state/runner`.
+pub fn state_home(env: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
+    let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|state| state.join("runner"))
+        .ok_or(ConfigError::NoHome)
+}
+
+/// Variables that begin with `RUNNER_` and are not known, each with the nearest one that is.
+pub fn unknown_variables<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    known: &BTreeSet<String>,
+) -> Vec<(String, Option<String>)> {
+    let known: Vec<&str> = known.iter().map(String::as_str).chain(SECRET_VARIABLES).collect();
+    names
+        .into_iter()
+        .filter(|name| name.starts_with("RUNNER_") && !known.contains(name))
+        .filter(|name| !(cfg!(feature = "crash-points") && *name == "RUNNER_CRASH_AT"))
+        .map(|name| {
+            let near = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).min();
+            let near = near.filter(|(distance, _)| *distance <= 6).map(|(_, k)| k.to_owned());
+            (name.to_owned(), near)
+        })
+        .collect()
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}
+
+fn read(variable: &'static str, path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::UnreadableFile {
+        variable,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn task_token(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<Secret>, ConfigError> {
+    let [direct, file] = SECRET_VARIABLES;
+    let (variable, text) = if let Some(text) = env(direct) {
+        (direct, text.to_string_lossy().into_owned())
+    } else if let Some(path) = env(file) {
+        (file, read(file, Path::new(&path))?)
+    } else {
+        return Ok(None);
+    };
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(ConfigError::EmptyToken { variable });
+    }
+    Ok(Some(Secret::new(text)))
+}
+
+fn private_directory(variable: &'static str, path: &Path) -> Result<(), ConfigError> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    writable_directory(variable, path)?;
+    let unwritable = |source| ConfigError::UnwritableDirectory {
+        variable,
+        path: path.to_owned(),
+        source,
+    };
+    let unsafe_because = |why| ConfigError::UnsafeDirectory {
+        variable,
+        path: path.to_owned(),
+        why,
+    };
+    let found = std::fs::symlink_metadata(path).map_err(unwritable)?;
+    if found.file_type().is_symlink() {
+        return Err(unsafe_because("a symbolic link"));
+    }
+    if found.uid() != nix::unistd::geteuid().as_raw() {
+        // A volume may belong to root and be ours by its group, as Kubernetes' fsGroup has it.
+        return Ok(());
+    }
+    if found.permissions().mode() & 0o077 != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(unwritable)?;
+    }
+    Ok(())
+}
+
+fn writable_directory(variable: &'static str, path: &Path) -> Result<(), ConfigError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let unwritable = |source| ConfigError::UnwritableDirectory {
+        variable,
+        path: path.to_owned(),
+        source,
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(unwritable)?;
+    tempfile::Builder::new()
+        .prefix(".writable")
+        .tempfile_in(path)
+        .map(drop)
+        .map_err(unwritable)
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        Ok(_) | Err(_) => Err("a duration such as 90s, 25m or 1h30m is allowed".to_owned()),
+    }
+}
+
+fn yes_or_no(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" | "" => Ok(false),
+        _ => Err("true, 1, yes, false, 0 and no are allowed".to_owned()),
+    }
+}
+
+/// A value parser for an enum: what is not one of its names is refused with all of them.
+pub(crate) fn one_of<T: std::str::FromStr + VariantNames>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("{} are allowed", T::VARIANTS.join(", ")))
+}
+
+fn branch_prefix(text: &str) -> Result<String, String> {
+    match format!("{text}x").parse::<BranchName>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("what git takes at the beginning of a branch's name is allowed".to_owned()),
+    }
+}
+
+fn author(text: &str) -> Result<Author, String> {
+    text.parse()
+        .map_err(|_| "a name and an address as `Name <name@example.org>` are allowed".to_owned())
+}
+
+fn usd(text: &str) -> Result<MicroUsd, String> {
+    match text.parse::<MicroUsd>() {
+        Ok(amount) if amount > MicroUsd::default() => Ok(amount),
+        Ok(_) | Err(_) => Err("an amount such as 10 or 2.50 is allowed".to_owned()),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match text.parse::<tracing_subscriber::EnvFilter>() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("error, warn, info, debug, trace and directives as runner=debug are allowed".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_of_nothing_is_refused() {
+        assert!(usd("0.000001").is_ok());
+        for bad in ["0", "0.00", "-1", "x"] {
+            assert!(usd(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units_and_are_not_nothing() {
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        for bad in ["", "90", "0s", "-1s", "soon"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_variable_is_named_with_the_nearest_one() {
+        let known = BTreeSet::from(["RUNNER_AGENT_TIMEOUT".to_owned()]);
+        let found = unknown_variables(["RUNNER_AGENT_TIMEOT", "HOME", "RUNNER_TASK_TOKEN"], &known);
+        let expected = [(
+            "RUNNER_AGENT_TIMEOT".to_owned(),
+            Some("RUNNER_AGENT_TIMEOUT".to_owned()),
+        )];
+        assert_eq!(found, expected);
+    }
+}

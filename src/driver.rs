@@ -1,0 +1,518 @@
+//! THE loop: replay, plan, do, write down. Recovery, waiting, assignments and signals are events in it, and nothing else loops.
+//!
+//! ```text
+//! plan(run, now) ─► Do      intent row ─► act ───► outcome row (+ enter)
+//!                ├► Probe                  probe ─► probe row (+ outcome, + enter)
+//!                ├► Conclude               verdict row
+//!                ├► Wait · Listen          until something changes
+//!                └► Stop                   the exit code
+//! ```
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner_journal::{AppendError, Head, Journal};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::crash::{self, CrashPoint, Side, Write};
+use crate::ids::TaskId;
+use crate::machine::{
+    Assignment, Effect, EffectName, Event, Exit, Finding, IllegalTransition, Millis, Note, OnTerm, Outcome, Plan,
+    Policy, Run, Situation, Stopping, Verdict, idempotency_key, plan, transition,
+};
+use crate::record;
+
+/// The one seam: what does effects. The real one is [`crate::steps::World`]; the property tests have one that counts.
+pub trait Execute: Send + Sync + 'static {
+    /// Finds out what came of an intent whose outcome was not seen. Asking has no effect of its own.
+    fn probe(&self, effect: &Effect, call: &Call) -> impl Future<Output = Result<Probe, AnswerLost>> + Send;
+
+    /// Does it, once. Retries are the plan's business.
+    fn act(&self, effect: &Effect, call: &Call) -> impl Future<Output = Result<Outcome, AnswerLost>> + Send;
+
+    /// What was seen since the last call: it rides along with the next row.
+    fn notes(&self) -> Vec<Note>;
+}
+
+/// What an effect needs to know beside itself.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Whose effect it is.
+    pub assignment: Assignment,
+    /// The attempt's number.
+    pub attempt: u32,
+    /// The idempotency key: the same for every attempt.
+    pub key: String,
+    /// When it was intended.
+    pub intended_at: Millis,
+    /// Whether the runner was told to stop: for effects that take long.
+    pub stop: watch::Receiver<Stopping>,
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Probe {
+    /// The effect has ended, like this.
+    Ended(Outcome),
+    /// It has not, and may be done again.
+    NotDone {
+        /// How long it ran, where that counts.
+        ran_ms: Millis,
+    },
+}
+
+/// The other side may have done the work, or not: the intent stays open, and is probed.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the answer was lost: {cause}")]
+pub struct AnswerLost {
+    /// For a person.
+    pub cause: String,
+}
+
+/// A request of the listener to take up a task.
+#[derive(Debug)]
+pub struct Assign {
+    /// Which.
+    pub assignment: Assignment,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Assigned>,
+}
+
+/// What the driver says to an assignment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assigned {
+    /// It is in the journal, on disk: now, or since an earlier request.
+    Accepted,
+    /// Another one is.
+    Other(TaskId),
+    /// The runner was told to stop, and takes nothing up any more.
+    Stopping,
+}
+
+/// Sees every event once it is on disk.
+pub trait Observe: Send {
+    /// `run` is the history with the event in it.
+    fn recorded(&mut self, run: &Run, event: &Event, head: Head);
+}
+
+/// Why the loop cannot go on.
+#[derive(Debug, Error)]
+pub enum DriveError {
+    /// The journal could not be written. Nothing in memory can be trusted after that.
+    #[error("failed to write the journal: {0}")]
+    Journal(#[from] AppendError),
+    /// The rows are not a history of this machine.
+    #[error(transparent)]
+    Replay(#[from] record::ReplayError),
+    /// A step of the driver's own that the machine refuses: a bug.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    /// An event that cannot be written down: a bug.
+    #[error("failed to write an event down: {0}")]
+    Unwritable(#[from] serde_json::Error),
+}
+
+/// When the runner was told to stop, and how long it may take.
+#[derive(Debug, Clone)]
+pub struct Term {
+    /// The moment, once it has come.
+    pub told: watch::Receiver<Option<Instant>>,
+    /// How long the process may live after it (`RUNNER_TERM_GRACE`).
+    pub grace: Duration,
+}
+
+impl Term {
+    /// The last part of the grace is kept for the report.
+    fn reserve(&self) -> Duration {
+        (self.grace / 4).min(Duration::from_secs(3))
+    }
+
+    fn stopping(&self) -> Stopping {
+        match *self.told.borrow() {
+            None => Stopping::No,
+            Some(at) if at.elapsed() < self.grace.saturating_sub(self.reserve()) => Stopping::Grace,
+            Some(_) => Stopping::Over,
+        }
+    }
+
+    /// The next moment at which something changes by itself.
+    fn next_change(&self) -> Option<Instant> {
+        let at = (*self.told.borrow())?;
+        Some(match self.stopping() {
+            Stopping::No | Stopping::Grace => at + self.grace.saturating_sub(self.reserve()),
+            Stopping::Over => at + self.grace,
+        })
+    }
+
+    fn is_up(&self) -> bool {
+        (*self.told.borrow()).is_some_and(|at| at.elapsed() >= self.grace)
+    }
+}
+
+/// Where the time comes from: milliseconds since the Unix epoch.
+pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// What the driver is made of.
+pub struct Parts<W> {
+    /// The journal, freshly opened.
+    pub opened: runner_journal::Opened,
+    /// What does effects.
+    pub world: W,
+    /// The settings that decide what is done next.
+    pub policy: Policy,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// Who sees every event.
+    pub observers: Vec<Box<dyn Observe>>,
+    /// Assignments from the listener; none where there is no listener.
+    pub inbox: Option<mpsc::Receiver<Assign>>,
+    /// Whether and when the runner was told to stop.
+    pub term: Term,
+}
+
+/// The driver: owns the journal and the history, and is the only one that writes to either.
+pub struct Driver<W> {
+    journal: Journal,
+    run: Run,
+    world: Arc<W>,
+    policy: Policy,
+    clock: Clock,
+    observers: Vec<Box<dyn Observe>>,
+    inbox: Option<mpsc::Receiver<Assign>>,
+    term: Term,
+    stop: watch::Sender<Stopping>,
+}
+
+/// Whether being told to stop ends a wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnStop {
+    Return,
+    GoOn,
+}
+
+impl<W: Execute> Driver<W> {
+    /// Replays the journal, and writes that the runner started.
+    pub fn start(parts: Parts<W>) -> Result<Self, DriveError> {
+        let runner_journal::Opened { journal, rows } = parts.opened;
+        let run = record::replay(&rows, |hash| journal.blob(hash).ok().flatten())?;
+        let mut driver = Self {
+            journal,
+            run,
+            world: Arc::new(parts.world),
+            policy: parts.policy,
+            clock: parts.clock,
+            observers: parts.observers,
+            inbox: parts.inbox,
+            term: parts.term,
+            stop: watch::Sender::new(Stopping::No),
+        };
+        let at = driver.now();
+        driver.record(&[Event::Booted { at }])?;
+        Ok(driver)
+    }
+
+    /// The history so far.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// Takes up a task without a listener, as `runner run` does. The same one again is no error.
+    pub fn assign(&mut self, assignment: Assignment) -> Result<Assigned, DriveError> {
+        match &self.run.assignment {
+            Some(own) if *own == assignment => Ok(Assigned::Accepted),
+            Some(own) => Ok(Assigned::Other(own.task_id.clone())),
+            None if self.term.stopping() != Stopping::No => Ok(Assigned::Stopping),
+            None => {
+                let at = self.now();
+                self.record(&[Event::Assigned { assignment, at }])?;
+                Ok(Assigned::Accepted)
+            }
+        }
+    }
+
+    /// Walks the task to its end, or to where this process has to leave it.
+    pub async fn drive(mut self) -> Result<Exit, DriveError> {
+        let exit = self.walk().await?;
+        self.journal.close()?;
+        Ok(exit)
+    }
+
+    async fn walk(&mut self) -> Result<Exit, DriveError> {
+        loop {
+            let situation = Situation {
+                now: self.now(),
+                stopping: self.term.stopping(),
+            };
+            match plan(&self.run, situation, &self.policy) {
+                Plan::Listen => {
+                    self.attend(std::future::pending::<()>(), OnStop::Return).await?;
+                }
+                Plan::Wait { for_ms } => {
+                    let pause = Duration::from_millis(u64::try_from(for_ms).unwrap_or(0));
+                    self.attend(tokio::time::sleep(pause), OnStop::Return).await?;
+                }
+                Plan::Do { effect, attempt } => {
+                    if let Some(exit) = self.carry_out(effect, attempt).await? {
+                        return Ok(exit);
+                    }
+                }
+                Plan::Probe { effect, attempt } => {
+                    if let Some(exit) = self.find_out(effect, attempt).await? {
+                        return Ok(exit);
+                    }
+                }
+                Plan::GiveUp {
+                    effect,
+                    attempt,
+                    failure,
+                    cause,
+                } => {
+                    let outcome = Outcome::GivenUp { failure, cause };
+                    let at = self.now();
+                    self.record(&[Event::Ended {
+                        effect,
+                        attempt,
+                        outcome,
+                        at,
+                    }])?;
+                }
+                Plan::Conclude(ending) => {
+                    let head = self.journal.head().hash.to_string();
+                    let verdict = Arc::new(Verdict::compose(&self.run, &ending, &head));
+                    let at = self.now();
+                    self.record(&[Event::Concluded { verdict, at }])?;
+                }
+                Plan::Stop(exit) => return self.leave(exit),
+            }
+        }
+    }
+
+    /// Intent, act, outcome. Gives an exit only where the grace ran out on it.
+    async fn carry_out(&mut self, effect: Effect, attempt: u32) -> Result<Option<Exit>, DriveError> {
+        let name = effect.name();
+        let at = self.now();
+        self.record(&[Event::Intended {
+            effect: name,
+            attempt,
+            at,
+        }])?;
+        let Some(call) = self.call(name, attempt) else {
+            return Ok(None);
+        };
+        let world = Arc::clone(&self.world);
+        let acted = self
+            .attend(async move { world.act(&effect, &call).await }, OnStop::GoOn)
+            .await?;
+        match acted {
+            Some(Ok(outcome)) => {
+                let at = self.now();
+                self.record(&[Event::Ended {
+                    effect: name,
+                    attempt,
+                    outcome,
+                    at,
+                }])?;
+            }
+            Some(Err(lost)) => self.lost(name, lost)?,
+            None => return self.run_out().map(Some),
+        }
+        Ok(None)
+    }
+
+    /// Probe, and the outcome with it where there is one.
+    async fn find_out(&mut self, effect: Effect, attempt: u32) -> Result<Option<Exit>, DriveError> {
+        let name = effect.name();
+        let Some(call) = self.call(name, attempt) else {
+            return Ok(None);
+        };
+        let world = Arc::clone(&self.world);
+        let found = self
+            .attend(async move { world.probe(&effect, &call).await }, OnStop::GoOn)
+            .await?;
+        let at = self.now();
+        let probed = |finding| Event::Probed {
+            effect: name,
+            attempt,
+            finding,
+            at,
+        };
+        match found {
+            Some(Ok(Probe::Ended(outcome))) => {
+                let ended = Event::Ended {
+                    effect: name,
+                    attempt,
+                    outcome,
+                    at,
+                };
+                self.record(&[probed(Finding::Done), ended])?;
+            }
+            Some(Ok(Probe::NotDone { ran_ms })) => {
+                self.record(&[probed(Finding::NotDone { ran_ms })])?;
+            }
+            Some(Err(lost)) => self.lost(name, lost)?,
+            None => return self.run_out().map(Some),
+        }
+        Ok(None)
+    }
+
+    fn call(&self, effect: EffectName, attempt: u32) -> Option<Call> {
+        Some(Call {
+            assignment: self.run.assignment.clone()?,
+            attempt,
+            key: idempotency_key(&self.run, effect),
+            intended_at: self.run.open.map_or_else(|| self.now(), |open| open.at),
+            stop: self.stop.subscribe(),
+        })
+    }
+
+    fn lost(&mut self, effect: EffectName, lost: AnswerLost) -> Result<(), DriveError> {
+        let note = Note::AnswerLost {
+            effect,
+            cause: lost.cause,
+        };
+        let at = self.now();
+        self.record(&[Event::Noted { note, at }])
+    }
+
+    /// The grace ran out in the middle of something: the next start will find out what came of it.
+    fn run_out(&mut self) -> Result<Exit, DriveError> {
+        self.leave(match self.policy.on_term {
+            OnTerm::Park => Exit::Parked,
+            OnTerm::Report => Exit::Undelivered,
+        })
+    }
+
+    /// Says good-bye in the journal where the task is left to the next start: that was no crash.
+    fn leave(&mut self, exit: Exit) -> Result<Exit, DriveError> {
+        let note = match exit {
+            Exit::Parked => Note::Parked,
+            Exit::Undelivered => Note::Undelivered,
+            Exit::Completed | Exit::Failed | Exit::NobodyLeft | Exit::Superseded | Exit::NothingToDo | Exit::Idle => {
+                return Ok(exit);
+            }
+        };
+        let at = self.now();
+        self.record(&[Event::Noted { note, at }])?;
+        Ok(exit)
+    }
+
+    /// Awaits something while answering the listener and watching for signals. None where the wait ended first.
+    async fn attend<T>(&mut self, work: impl Future<Output = T>, on_stop: OnStop) -> Result<Option<T>, DriveError> {
+        tokio::pin!(work);
+        loop {
+            let stopping = self.term.stopping();
+            self.stop
+                .send_if_modified(|seen| std::mem::replace(seen, stopping) != stopping);
+            if self.term.is_up() || (on_stop == OnStop::Return && self.woken(stopping)) {
+                return Ok(None);
+            }
+            let next_change = self.term.next_change();
+            tokio::select! {
+                done = &mut work => return Ok(Some(done)),
+                request = next_request(&mut self.inbox) => {
+                    let before = self.run.assignment.is_some();
+                    let answer = self.assign(request.assignment)?;
+                    // A requester that has gone away asks again, and is told the same.
+                    let _ = request.answer.send(answer);
+                    if !before && self.run.assignment.is_some() {
+                        return Ok(None);
+                    }
+                }
+                () = told(&mut self.term.told) => {}
+                () = at(next_change) => {}
+            }
+        }
+    }
+
+    /// Whether being told to stop leaves something else to do than to wait.
+    fn woken(&self, stopping: Stopping) -> bool {
+        let situation = Situation {
+            now: self.now(),
+            stopping,
+        };
+        let waiting = matches!(
+            plan(&self.run, situation, &self.policy),
+            Plan::Wait { .. } | Plan::Listen
+        );
+        stopping != Stopping::No && !waiting
+    }
+
+    /// Writes events down in one transaction; only then are they believed, and shown.
+    fn record(&mut self, events: &[Event]) -> Result<(), DriveError> {
+        // One time for one transaction: a replay has no other.
+        let at = events.first().map_or_else(|| self.now(), Event::at);
+        let noted = self.world.notes().into_iter().map(|note| Event::Noted { note, at });
+        let events: Vec<Event> = events.iter().cloned().chain(noted).collect();
+        let mut entries = Vec::new();
+        let mut blobs = Vec::new();
+        let mut runs = Vec::with_capacity(events.len());
+        let mut run = self.run.clone();
+        for event in &events {
+            let after = transition(&run, event)?;
+            let written = record::write(&run, event, &after)?;
+            entries.extend(written.entries);
+            blobs.extend(written.blobs);
+            run = after;
+            runs.push(run.clone());
+        }
+        let blobs: Vec<&[u8]> = blobs.iter().map(AsRef::as_ref).collect();
+        crash_around(&events, Side::Before);
+        let head = self.journal.append(at, &entries, &blobs)?;
+        crash_around(&events, Side::After);
+        self.run = run;
+        for (event, run) in events.iter().zip(&runs) {
+            for observer in &mut self.observers {
+                observer.recorded(run, event, head);
+            }
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> Millis {
+        (self.clock)()
+    }
+}
+
+fn crash_around(events: &[Event], side: Side) {
+    for event in events {
+        match event {
+            Event::Booted { .. } => crash::at(CrashPoint::Write(side, Write::Boot)),
+            Event::Assigned { .. } => crash::at(CrashPoint::Write(side, Write::Assigned)),
+            Event::Concluded { .. } => crash::at(CrashPoint::Write(side, Write::Verdict)),
+            Event::Intended { effect, .. } => crash::at(CrashPoint::Intent(side, *effect)),
+            Event::Ended { effect, .. } => crash::at(CrashPoint::Outcome(side, *effect)),
+            Event::Probed { .. } | Event::Noted { .. } => {}
+        }
+    }
+}
+
+/// The listener's next request; never, where there is none or it has gone.
+async fn next_request(inbox: &mut Option<mpsc::Receiver<Assign>>) -> Assign {
+    if let Some(receiver) = inbox {
+        if let Some(request) = receiver.recv().await {
+            return request;
+        }
+        *inbox = None;
+    }
+    std::future::pending().await
+}
+
+/// The moment of being told to stop; never, where nobody can tell any more.
+async fn told(told: &mut watch::Receiver<Option<Instant>>) {
+    if told.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,527 @@
+//! The driver and a real journal against an outside world in memory that counts what is done to it, loses answers, goes
+//! away and crashes the runner, in ways that nobody thought of.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use runner_journal::Snapshot;
+use strum::IntoEnumIterator;
+use tokio::sync::Notify;
+
+use super::*;
+use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
+use crate::machine::{
+    Ack, AgentReport, Checkout, Fact, Failure, Handover, NoChanges, PullRequest, StartPatience, TokenFacts,
+    TokenHistory, Trouble, VerdictKind,
+};
+use crate::task::Task;
+
+/// What happens to one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Luck {
+    Good,
+    /// Nothing is done, and that is known.
+    Refused,
+    /// Nothing is done, and that is not known.
+    LostBefore,
+    /// It is done, and that is not known.
+    LostAfter,
+    /// The runner dies before it is done.
+    CrashBefore,
+    /// The runner dies after it is done.
+    CrashAfter,
+    /// The task is ended elsewhere.
+    Gone,
+}
+
+fn any_luck() -> impl Strategy<Value = Luck> {
+    prop_oneof![
+        12 => Just(Luck::Good),
+        2 => Just(Luck::Refused),
+        1 => Just(Luck::LostBefore),
+        2 => Just(Luck::LostAfter),
+        2 => Just(Luck::CrashBefore),
+        3 => Just(Luck::CrashAfter),
+    ]
+}
+
+/// What is outside, and outlives the runner.
+#[derive(Debug, Default)]
+struct Outside {
+    luck: Vec<Luck>,
+    calls: usize,
+    token_marked: bool,
+    tokens_given: u32,
+    sealed: bool,
+    cloned: bool,
+    agent_runs: u32,
+    agent_done: bool,
+    handed_over: bool,
+    pushes: u32,
+    pull_requests: u32,
+    verdicts: Vec<String>,
+    keys: Vec<(EffectName, String)>,
+}
+
+#[derive(Clone, Default)]
+struct World {
+    outside: Arc<Mutex<Outside>>,
+    crash: Arc<Notify>,
+}
+
+impl World {
+    fn lucky(luck: Vec<Luck>) -> Self {
+        let outside = Outside {
+            luck,
+            ..Outside::default()
+        };
+        Self {
+            outside: Arc::new(Mutex::new(outside)),
+            crash: Arc::default(),
+        }
+    }
+
+    async fn die<T>(&self) -> T {
+        self.crash.notify_one();
+        std::future::pending().await
+    }
+}
+
+fn retry() -> Outcome {
+    Outcome::Retry {
+        trouble: Trouble::Unreachable,
+        cause: "refused".to_owned(),
+        after_ms: None,
+        ran_ms: 0,
+    }
+}
+
+fn done(fact: Fact) -> Outcome {
+    Outcome::Done { fact }
+}
+
+fn failed(failure: Failure) -> Outcome {
+    Outcome::Failed {
+        failure,
+        cause: String::new(),
+        agent: None,
+    }
+}
+
+fn token_facts() -> TokenFacts {
+    TokenFacts {
+        sha256_prefix: "0".to_owned(),
+        expires_at_ms: 1,
+    }
+}
+
+fn checkout() -> Checkout {
+    Checkout {
+        base: "a".repeat(40).parse().unwrap(),
+        base_branch: "main".parse().unwrap(),
+        branch: "runner/t".parse().unwrap(),
+    }
+}
+
+fn handover() -> Handover {
+    Handover {
+        head: Some("b".repeat(40).parse().unwrap()),
+        commits: 1,
+        files: 1,
+        flattened: None,
+    }
+}
+
+impl Outside {
+    /// Does an effect for real: each at most once is what the test is about, so nothing here forgives a second time.
+    fn work(&mut self, effect: &Effect) -> Outcome {
+        match effect {
+            Effect::Start { .. } => done(Fact::Started { told: true }),
+            Effect::Data => done(Fact::Data { task: task() }),
+            Effect::Token { history } => {
+                if self.token_marked {
+                    return failed(match history {
+                        TokenHistory::NeverAsked => Failure::TokenAlreadyIssued,
+                        TokenHistory::AnswerLost => Failure::TokenAmbiguous,
+                        TokenHistory::MintFailed => Failure::TokenMintFailed,
+                    });
+                }
+                self.token_marked = true;
+                self.tokens_given += 1;
+                done(Fact::Token(token_facts()))
+            }
+            Effect::Clone { .. } => {
+                self.cloned = true;
+                done(Fact::Cloned(checkout()))
+            }
+            Effect::Agent(_) => {
+                self.agent_runs += 1;
+                self.agent_done = true;
+                done(Fact::AgentEnded(AgentReport::default()))
+            }
+            Effect::Handover { .. } => {
+                self.handed_over = true;
+                done(Fact::HandedOver(handover()))
+            }
+            Effect::Push { .. } => {
+                self.pushes += 1;
+                done(Fact::Pushed)
+            }
+            Effect::PullRequest { .. } => {
+                self.pull_requests += 1;
+                done(Fact::PullRequest(PullRequest {
+                    number: 1,
+                    url: "http://127.0.0.1/1".to_owned(),
+                }))
+            }
+            Effect::Report { verdict, .. } => {
+                self.verdicts.push(verdict.body.clone());
+                done(Fact::Reported { ack: Ack::Accepted })
+            }
+        }
+    }
+
+    fn look(&self, effect: &Effect) -> Probe {
+        let found = match effect {
+            Effect::Start { .. } | Effect::Data | Effect::Report { .. } => None,
+            Effect::Token { .. } => self.sealed.then(|| Fact::Token(token_facts())),
+            Effect::Clone { .. } => self.cloned.then(|| Fact::Cloned(checkout())),
+            Effect::Agent(_) => self.agent_done.then(|| Fact::AgentEnded(AgentReport::default())),
+            Effect::Handover { .. } => self.handed_over.then(|| Fact::HandedOver(handover())),
+            Effect::Push { .. } => (self.pushes > 0).then_some(Fact::Pushed),
+            Effect::PullRequest { .. } => (self.pull_requests > 0).then(|| {
+                Fact::PullRequest(PullRequest {
+                    number: 1,
+                    url: "http://127.0.0.1/1".to_owned(),
+                })
+            }),
+        };
+        match found {
+            Some(fact) => Probe::Ended(done(fact)),
+            None => Probe::NotDone { ran_ms: 1 },
+        }
+    }
+
+    fn next_luck(&mut self) -> Luck {
+        let luck = self.luck.get(self.calls).copied().unwrap_or(Luck::Good);
+        self.calls += 1;
+        luck
+    }
+}
+
+fn lost() -> AnswerLost {
+    AnswerLost {
+        cause: "lost".to_owned(),
+    }
+}
+
+impl Execute for World {
+    async fn probe(&self, effect: &Effect, _call: &Call) -> Result<Probe, AnswerLost> {
+        let luck = self.outside.lock().unwrap().next_luck();
+        match luck {
+            Luck::CrashBefore | Luck::CrashAfter => self.die().await,
+            Luck::LostBefore | Luck::LostAfter | Luck::Refused => Err(lost()),
+            Luck::Good | Luck::Gone => Ok(self.outside.lock().unwrap().look(effect)),
+        }
+    }
+
+    async fn act(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
+        let luck = {
+            let mut outside = self.outside.lock().unwrap();
+            outside.keys.push((effect.name(), call.key.clone()));
+            outside.next_luck()
+        };
+        let local = matches!(
+            effect,
+            Effect::Clone { .. } | Effect::Agent(_) | Effect::Handover { .. }
+        );
+        let last_time = matches!(
+            effect,
+            Effect::Start {
+                patience: StartPatience::LastTime
+            }
+        );
+        match luck {
+            // Best effort: whatever comes the last time is taken.
+            Luck::Refused | Luck::LostBefore if last_time => return Ok(done(Fact::Started { told: false })),
+            Luck::Gone => return Ok(Outcome::Superseded),
+            Luck::CrashBefore => return self.die().await,
+            // What is local has no answer that could be lost.
+            Luck::Refused | Luck::LostBefore | Luck::LostAfter if local => return Ok(retry()),
+            Luck::Refused => return Ok(retry()),
+            Luck::LostBefore => return Err(lost()),
+            Luck::Good | Luck::LostAfter | Luck::CrashAfter => {}
+        }
+        let outcome = self.outside.lock().unwrap().work(effect);
+        match luck {
+            Luck::LostAfter => Err(lost()),
+            Luck::CrashAfter => self.die().await,
+            Luck::Good | Luck::Refused | Luck::LostBefore | Luck::CrashBefore | Luck::Gone => {
+                if matches!(&outcome, Outcome::Done { fact: Fact::Token(_) }) {
+                    self.outside.lock().unwrap().sealed = true;
+                }
+                Ok(outcome)
+            }
+        }
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        Vec::new()
+    }
+}
+
+fn task() -> Arc<Task> {
+    let raw = br#"{"description":"do it","context":"","repo":{"url":"http://127.0.0.1:1/o/r"}}"#;
+    let policy = RepoPolicy {
+        plain_http: PlainHttp::LoopbackOnly,
+        local: LocalRepos::Refused,
+    };
+    Arc::new(Task::parse(raw, policy).unwrap())
+}
+
+fn policy() -> Policy {
+    Policy {
+        api_patience_ms: 600_000,
+        agent_attempts: 3,
+        agent_timeout_ms: 1_500_000,
+        max_boots: 5,
+        no_changes: NoChanges::Fail,
+        on_term: OnTerm::Report,
+    }
+}
+
+fn assignment() -> Assignment {
+    Assignment {
+        task_id: "t".parse().unwrap(),
+        api_url: "http://127.0.0.1:1".parse().unwrap(),
+    }
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    world: World,
+    began: Instant,
+    told: watch::Sender<Option<Instant>>,
+}
+
+/// How a start ended.
+#[derive(Debug, PartialEq)]
+enum Ended {
+    Crashed,
+    Exited(Exit),
+}
+
+impl Bench {
+    fn new(world: World) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            world,
+            began: Instant::now(),
+            told: watch::Sender::new(None),
+        }
+    }
+
+    fn journal(&self) -> std::path::PathBuf {
+        self.dir.path().join("journal.db")
+    }
+
+    fn driver(&self, policy: Policy) -> Driver<World> {
+        let began = self.began;
+        Driver::start(Parts {
+            opened: Journal::open(&self.journal(), &record::machine()).unwrap(),
+            world: self.world.clone(),
+            policy,
+            clock: Arc::new(move || 1_000_000 + Millis::try_from(began.elapsed().as_millis()).unwrap()),
+            observers: Vec::new(),
+            inbox: None,
+            term: Term {
+                told: self.told.subscribe(),
+                grace: Duration::from_secs(20),
+            },
+        })
+        .unwrap()
+    }
+
+    /// One start, with the assignment given again, as an operator would.
+    async fn start(&self) -> Ended {
+        let mut driver = self.driver(policy());
+        driver.assign(assignment()).unwrap();
+        let live = driver.run().clone();
+        assert_eq!(self.replayed(), live);
+        tokio::select! {
+            exit = driver.drive() => Ended::Exited(exit.unwrap()),
+            () = self.world.crash.notified() => Ended::Crashed,
+        }
+    }
+
+    /// Starts until the task is over.
+    async fn until_over(&self) -> Exit {
+        for _ in 0..200 {
+            match self.start().await {
+                Ended::Exited(Exit::Parked | Exit::Undelivered) | Ended::Crashed => {}
+                Ended::Exited(exit) => return exit,
+            }
+        }
+        panic!("the task is never over: {:?}", self.world.outside.lock().unwrap());
+    }
+
+    fn replayed(&self) -> Run {
+        let snapshot = Snapshot::take(&self.journal()).unwrap();
+        let mut rows = Vec::new();
+        let summary = snapshot.verify(None).unwrap();
+        assert!(summary.whole(), "{:?}", summary.problems);
+        snapshot.read(|row| rows.push(row.clone())).unwrap();
+        record::replay(&rows, |hash| snapshot.blob(hash).unwrap()).unwrap()
+    }
+}
+
+fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(work)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_there_is_one_verdict_and_nothing_is_done_twice(luck in prop::collection::vec(any_luck(), 0..40)) {
+        in_paused_time(async {
+            let bench = Bench::new(World::lucky(luck));
+            let exit = bench.until_over().await;
+            let run = bench.replayed();
+            let outside = bench.world.outside.lock().unwrap();
+            let verdict = run.verdict.clone().unwrap();
+            prop_assert!(outside.tokens_given <= 1 && outside.pushes <= 1 && outside.pull_requests <= 1, "{:?}", outside);
+            prop_assert!(!outside.verdicts.is_empty());
+            prop_assert!(outside.verdicts.iter().all(|v| *v == verdict.body), "{:?}", outside.verdicts);
+            prop_assert!(outside.agent_runs <= 3);
+            if verdict.kind == VerdictKind::Completed {
+                prop_assert_eq!((outside.pushes, outside.pull_requests), (1, 1));
+                prop_assert!(matches!(exit, Exit::Completed | Exit::NothingToDo), "{:?}", exit);
+            } else {
+                prop_assert!(matches!(exit, Exit::Failed | Exit::NothingToDo), "{:?}", exit);
+            }
+            for effect in EffectName::iter() {
+                let mut keys: Vec<_> = outside.keys.iter().filter(|(e, _)| *e == effect).map(|(_, k)| k).collect();
+                keys.dedup();
+                prop_assert!(keys.len() <= 1, "{:?}", keys);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[test]
+fn a_task_that_meets_no_trouble_is_completed_in_one_start() {
+    in_paused_time(async {
+        let bench = Bench::new(World::default());
+        assert_eq!(bench.start().await, Ended::Exited(Exit::Completed));
+        assert_eq!(bench.start().await, Ended::Exited(Exit::NothingToDo));
+        assert_eq!(bench.world.outside.lock().unwrap().verdicts.len(), 1);
+    });
+}
+
+#[test]
+fn a_task_that_was_ended_elsewhere_is_superseded_and_nothing_is_sent() {
+    in_paused_time(async {
+        for calls_before in 0..8 {
+            let mut luck = vec![Luck::Good; calls_before];
+            luck.push(Luck::Gone);
+            let bench = Bench::new(World::lucky(luck));
+            assert_eq!(bench.start().await, Ended::Exited(Exit::Superseded), "{calls_before}");
+            assert!(bench.world.outside.lock().unwrap().verdicts.is_empty());
+            assert_eq!(bench.start().await, Ended::Exited(Exit::Superseded));
+        }
+    });
+}
+
+#[test]
+fn an_api_that_is_away_for_good_fails_the_task_and_the_verdict_waits_for_it() {
+    in_paused_time(async {
+        let bench = Bench::new(World::lucky(vec![Luck::Refused; 10_000]));
+        assert_eq!(bench.start().await, Ended::Exited(Exit::Undelivered));
+        let run = bench.replayed();
+        // `started` is given up after 15 s, and then `data` is waited for.
+        let reason = run.verdict.clone().and_then(|v| v.reason);
+        assert_eq!(reason, Some(Failure::ApiUnreachable));
+        bench.world.outside.lock().unwrap().luck.clear();
+        assert_eq!(bench.start().await, Ended::Exited(Exit::Failed));
+        let outside = bench.world.outside.lock().unwrap();
+        assert_eq!(outside.verdicts, [run.verdict.unwrap().body.clone()]);
+    });
+}
+
+#[test]
+fn a_second_assignment_is_refused_and_the_same_one_is_not() {
+    in_paused_time(async {
+        let bench = Bench::new(World::default());
+        let mut driver = bench.driver(policy());
+        assert_eq!(driver.assign(assignment()).unwrap(), Assigned::Accepted);
+        assert_eq!(driver.assign(assignment()).unwrap(), Assigned::Accepted);
+        for other in [
+            Assignment {
+                task_id: "other".parse().unwrap(),
+                ..assignment()
+            },
+            Assignment {
+                api_url: "http://127.0.0.1:2".parse().unwrap(),
+                ..assignment()
+            },
+        ] {
+            assert_eq!(driver.assign(other).unwrap(), Assigned::Other("t".parse().unwrap()));
+        }
+    });
+}
+
+#[test]
+fn told_to_stop_while_waiting_for_a_task_the_runner_goes_at_once() {
+    in_paused_time(async {
+        let bench = Bench::new(World::default());
+        let driver = bench.driver(policy());
+        bench.told.send_replace(Some(Instant::now()));
+        assert_eq!(driver.drive().await.unwrap(), Exit::Idle);
+    });
+}
+
+#[test]
+fn told_to_stop_while_the_api_is_away_the_runner_reports_within_the_grace() {
+    in_paused_time(async {
+        let bench = Bench::new(World::lucky(vec![Luck::Good, Luck::Refused]));
+        let mut driver = bench.driver(policy());
+        driver.assign(assignment()).unwrap();
+        let told = bench.told.clone();
+        let outside = Arc::clone(&bench.world.outside);
+        let (exit, ()) = tokio::join!(driver.drive(), async move {
+            while outside.lock().unwrap().calls < 2 {
+                tokio::task::yield_now().await;
+            }
+            told.send_replace(Some(Instant::now()));
+        });
+        assert_eq!(exit.unwrap(), Exit::Failed);
+        let reason = bench.replayed().verdict.and_then(|v| v.reason);
+        assert_eq!(reason, Some(Failure::Interrupted));
+    });
+}
+
+#[test]
+fn parked_the_task_is_left_to_the_next_start_and_that_is_no_crash() {
+    in_paused_time(async {
+        let bench = Bench::new(World::lucky(vec![Luck::Good, Luck::Good, Luck::Refused]));
+        let policy = Policy {
+            on_term: OnTerm::Park,
+            ..policy()
+        };
+        let mut driver = bench.driver(policy);
+        driver.assign(assignment()).unwrap();
+        bench.told.send_replace(Some(Instant::now()));
+        assert_eq!(driver.drive().await.unwrap(), Exit::Parked);
+        bench.told.send_replace(None);
+        assert_eq!(bench.replayed().stalled_boots, 0);
+        assert_eq!(bench.start().await, Ended::Exited(Exit::Completed));
+    });
+}

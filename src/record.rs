@@ -1,0 +1,402 @@
+//! Events as journal rows and back: the one way in and out of the journal, for a live run and a replay alike.
+
+use std::sync::Arc;
+
+use runner_journal::{Entry, Finding as Found, Hash, Row};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
+use crate::machine::{
+    Ack, AgentReport, Assignment, Checkout, EffectName, Event, Fact, Failure, Finding, Handover, IllegalTransition,
+    Millis, Note, Outcome, PullRequest, Run, StateName, TokenFacts, Trouble, UnreadableVerdict, Verdict,
+    idempotency_key, transition,
+};
+use crate::task::{Task, TaskError};
+
+/// The machine's name, which every journal of it carries and every hash covers.
+pub const MACHINE: &str = "runner/task";
+
+/// Tasks were held against the policy when they were fetched; a replay reads back what was taken.
+const AS_TAKEN: RepoPolicy = RepoPolicy {
+    plain_http: PlainHttp::Anywhere,
+    local: LocalRepos::Allowed,
+};
+
+/// The machine as the journal's database knows it: its name and its edges.
+pub fn machine() -> runner_journal::Machine {
+    use strum::IntoEnumIterator;
+    let first = (String::new(), StateName::Assigned.to_string());
+    let edges = StateName::iter().flat_map(|from| {
+        from.successors()
+            .iter()
+            .map(move |to| (from.to_string(), to.to_string()))
+    });
+    runner_journal::Machine {
+        name: MACHINE.to_owned(),
+        edges: std::iter::once(first).chain(edges).collect(),
+    }
+}
+
+/// Why a journal's rows are not a history of this machine.
+#[derive(Debug, Error)]
+pub enum ReplayError {
+    /// A row that cannot have been written by this machine.
+    #[error("row {seq}: {cause}")]
+    Row {
+        /// Which.
+        seq: u64,
+        /// What is wrong with it.
+        #[source]
+        cause: RowError,
+    },
+}
+
+/// What is wrong with a row.
+#[derive(Debug, Error)]
+pub enum RowError {
+    /// The body is not of the form that this kind of row has.
+    #[error("its body cannot be read: {0}")]
+    Body(#[from] serde_json::Error),
+    /// A name that this machine does not have.
+    #[error("it names {0:?}, which this machine does not know")]
+    UnknownName(String),
+    /// The machine refuses the event.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    /// The state that was entered is not the one that the events before lead to.
+    #[error("it enters {written}, and the rows before lead to {replayed:?}")]
+    OtherState {
+        /// What the row says.
+        written: String,
+        /// What the machine says.
+        replayed: Option<StateName>,
+    },
+    /// An acknowledgement that no outcome speaks of.
+    #[error("it acknowledges a verdict that no outcome says was taken")]
+    UnfoundedAck,
+    /// The task's data is not in the journal.
+    #[error("the task data it refers to is missing")]
+    MissingBlob,
+    /// The task's data cannot be read back.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The verdict cannot be read back.
+    #[error(transparent)]
+    Verdict(#[from] UnreadableVerdict),
+}
+
+/// The rows that an event stands in, and the payloads beside them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written {
+    /// In order, for one transaction.
+    pub entries: Vec<Entry>,
+    /// Payloads too large for a row, which refers to them by their SHA-256.
+    pub blobs: Vec<Arc<[u8]>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct BootBody {
+    version: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+enum OutcomeBody {
+    Done {
+        fact: FactBody,
+    },
+    Retry {
+        trouble: Trouble,
+        cause: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after_ms: Option<Millis>,
+        #[serde(default)]
+        ran_ms: Millis,
+    },
+    Failed {
+        failure: Failure,
+        cause: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agent: Option<AgentReport>,
+    },
+    GivenUp {
+        failure: Failure,
+        cause: String,
+    },
+    Superseded,
+    Parked {
+        ran_ms: Millis,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "snake_case")]
+enum FactBody {
+    Started { told: bool },
+    Data { sha256: Hash, bytes: usize },
+    Token(TokenFacts),
+    Cloned(Checkout),
+    AgentEnded(AgentReport),
+    HandedOver(Handover),
+    Pushed,
+    PullRequest(PullRequest),
+    Reported { ack: Ack },
+}
+
+#[derive(Serialize, Deserialize)]
+struct AckBody {
+    ack: Ack,
+}
+
+/// Writes an event down. `before` and `after` are the histories around it: what follows from it (`enter`, `ack`) is written beside it.
+pub fn write(before: &Run, event: &Event, after: &Run) -> Result<Written, serde_json::Error> {
+    let mut blobs = Vec::new();
+    let mut entries = Vec::new();
+    match event {
+        Event::Booted { .. } => entries.push(Entry::Boot {
+            body: Some(json(&BootBody {
+                version: crate::VERSION.to_owned(),
+            })?),
+        }),
+        Event::Assigned { assignment, .. } => entries.push(Entry::Enter {
+            src: String::new(),
+            dst: StateName::Assigned.to_string(),
+            body: Some(json(assignment)?),
+        }),
+        Event::Intended { effect, attempt, .. } => entries.push(Entry::Intent {
+            effect: effect.to_string(),
+            attempt: *attempt,
+            key: idempotency_key(before, *effect),
+            body: None,
+        }),
+        Event::Probed {
+            effect,
+            attempt,
+            finding,
+            ..
+        } => entries.push(Entry::Probe {
+            effect: effect.to_string(),
+            attempt: *attempt,
+            finding: match finding {
+                Finding::Done => Found::Done,
+                Finding::NotDone { .. } => Found::NotDone,
+            },
+            body: Some(json(finding)?),
+        }),
+        Event::Ended {
+            effect,
+            attempt,
+            outcome,
+            ..
+        } => {
+            if let Outcome::Done {
+                fact: Fact::Data { task },
+            } = outcome
+            {
+                blobs.push(Arc::clone(&task.raw));
+            }
+            entries.push(Entry::Outcome {
+                effect: effect.to_string(),
+                attempt: *attempt,
+                finding: found(outcome),
+                body: Some(json(&outcome_body(outcome))?),
+            });
+        }
+        Event::Concluded { verdict, .. } => entries.push(Entry::Verdict {
+            key: verdict.key.clone(),
+            body: verdict.body.clone(),
+        }),
+        Event::Noted { note, .. } => entries.push(Entry::Note { body: json(note)? }),
+    }
+    if let (None, Some((ack, _))) = (&before.acknowledged, &after.acknowledged) {
+        entries.push(Entry::Ack {
+            body: Some(json(&AckBody { ack: *ack })?),
+        });
+    }
+    if let (Some(src), Some(dst)) = (before.state_name(), after.state_name())
+        && src != dst
+    {
+        entries.push(Entry::Enter {
+            src: src.to_string(),
+            dst: dst.to_string(),
+            body: None,
+        });
+    }
+    Ok(Written { entries, blobs })
+}
+
+fn json(body: &impl Serialize) -> Result<String, serde_json::Error> {
+    serde_json::to_string(body)
+}
+
+fn found(outcome: &Outcome) -> Found {
+    match outcome {
+        Outcome::Done { .. } => Found::Done,
+        Outcome::Retry { .. } | Outcome::Failed { .. } | Outcome::Superseded | Outcome::Parked { .. } => Found::NotDone,
+        Outcome::GivenUp { .. } => Found::Unknown,
+    }
+}
+
+fn outcome_body(outcome: &Outcome) -> OutcomeBody {
+    match outcome {
+        Outcome::Done { fact } => OutcomeBody::Done { fact: fact_body(fact) },
+        Outcome::Retry {
+            trouble,
+            cause,
+            after_ms,
+            ran_ms,
+        } => OutcomeBody::Retry {
+            trouble: *trouble,
+            cause: cause.clone(),
+            after_ms: *after_ms,
+            ran_ms: *ran_ms,
+        },
+        Outcome::Failed { failure, cause, agent } => OutcomeBody::Failed {
+            failure: *failure,
+            cause: cause.clone(),
+            agent: agent.clone(),
+        },
+        Outcome::GivenUp { failure, cause } => OutcomeBody::GivenUp {
+            failure: *failure,
+            cause: cause.clone(),
+        },
+        Outcome::Superseded => OutcomeBody::Superseded,
+        Outcome::Parked { ran_ms } => OutcomeBody::Parked { ran_ms: *ran_ms },
+    }
+}
+
+fn fact_body(fact: &Fact) -> FactBody {
+    match fact {
+        Fact::Started { told } => FactBody::Started { told: *told },
+        Fact::Data { task } => FactBody::Data {
+            sha256: Hash::of(&task.raw),
+            bytes: task.raw.len(),
+        },
+        Fact::Token(token) => FactBody::Token(token.clone()),
+        Fact::Cloned(checkout) => FactBody::Cloned(checkout.clone()),
+        Fact::AgentEnded(report) => FactBody::AgentEnded(report.clone()),
+        Fact::HandedOver(handover) => FactBody::HandedOver(handover.clone()),
+        Fact::Pushed => FactBody::Pushed,
+        Fact::PullRequest(pull_request) => FactBody::PullRequest(pull_request.clone()),
+        Fact::Reported { ack } => FactBody::Reported { ack: *ack },
+    }
+}
+
+/// Folds a journal's rows. `blob` finds a payload by its SHA-256.
+pub fn replay<'a>(
+    rows: impl IntoIterator<Item = &'a Row>,
+    mut blob: impl FnMut(&Hash) -> Option<Vec<u8>>,
+) -> Result<Run, ReplayError> {
+    let mut run = Run::default();
+    for row in rows {
+        run = step(run, row, &mut blob).map_err(|cause| ReplayError::Row { seq: row.seq, cause })?;
+    }
+    Ok(run)
+}
+
+/// Applies one row to a history.
+pub fn step(run: Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> Result<Run, RowError> {
+    let at = row.at_ms;
+    let event = match &row.entry {
+        Entry::Boot { .. } => Event::Booted { at },
+        Entry::Enter { src, body, .. } if src.is_empty() => Event::Assigned {
+            assignment: serde_json::from_str::<Assignment>(body.as_deref().unwrap_or_default())?,
+            at,
+        },
+        Entry::Enter { dst, .. } => {
+            let replayed = run.state_name();
+            return if replayed.is_some_and(|s| s.to_string() == *dst) {
+                Ok(run)
+            } else {
+                Err(RowError::OtherState {
+                    written: dst.clone(),
+                    replayed,
+                })
+            };
+        }
+        Entry::Ack { .. } => {
+            return if run.acknowledged.is_some() {
+                Ok(run)
+            } else {
+                Err(RowError::UnfoundedAck)
+            };
+        }
+        Entry::Intent { effect, attempt, .. } => Event::Intended {
+            effect: named(effect)?,
+            attempt: *attempt,
+            at,
+        },
+        Entry::Probe {
+            effect, attempt, body, ..
+        } => Event::Probed {
+            effect: named(effect)?,
+            attempt: *attempt,
+            finding: serde_json::from_str(body.as_deref().unwrap_or_default())?,
+            at,
+        },
+        Entry::Outcome {
+            effect, attempt, body, ..
+        } => Event::Ended {
+            effect: named(effect)?,
+            attempt: *attempt,
+            outcome: read_outcome(serde_json::from_str(body.as_deref().unwrap_or_default())?, blob)?,
+            at,
+        },
+        Entry::Verdict { key, body } => Event::Concluded {
+            verdict: Arc::new(Verdict::read(body, key)?),
+            at,
+        },
+        Entry::Note { body } => Event::Noted {
+            note: serde_json::from_str::<Note>(body)?,
+            at,
+        },
+    };
+    Ok(transition(&run, &event)?)
+}
+
+fn named(effect: &str) -> Result<EffectName, RowError> {
+    effect.parse().map_err(|_| RowError::UnknownName(effect.to_owned()))
+}
+
+fn read_outcome(body: OutcomeBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> Result<Outcome, RowError> {
+    Ok(match body {
+        OutcomeBody::Done { fact } => Outcome::Done {
+            fact: read_fact(fact, blob)?,
+        },
+        OutcomeBody::Retry {
+            trouble,
+            cause,
+            after_ms,
+            ran_ms,
+        } => Outcome::Retry {
+            trouble,
+            cause,
+            after_ms,
+            ran_ms,
+        },
+        OutcomeBody::Failed { failure, cause, agent } => Outcome::Failed { failure, cause, agent },
+        OutcomeBody::GivenUp { failure, cause } => Outcome::GivenUp { failure, cause },
+        OutcomeBody::Superseded => Outcome::Superseded,
+        OutcomeBody::Parked { ran_ms } => Outcome::Parked { ran_ms },
+    })
+}
+
+fn read_fact(body: FactBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> Result<Fact, RowError> {
+    Ok(match body {
+        FactBody::Started { told } => Fact::Started { told },
+        FactBody::Data { sha256, .. } => {
+            let raw = blob(&sha256).ok_or(RowError::MissingBlob)?;
+            Fact::Data {
+                task: Arc::new(Task::parse(&raw, AS_TAKEN)?),
+            }
+        }
+        FactBody::Token(token) => Fact::Token(token),
+        FactBody::Cloned(checkout) => Fact::Cloned(checkout),
+        FactBody::AgentEnded(report) => Fact::AgentEnded(report),
+        FactBody::HandedOver(handover) => Fact::HandedOver(handover),
+        FactBody::Pushed => Fact::Pushed,
+        FactBody::PullRequest(pull_request) => Fact::PullRequest(pull_request),
+        FactBody::Reported { ack } => Fact::Reported { ack },
+    })
+}

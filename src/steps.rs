@@ -1,0 +1,333 @@
+//! The real world: one file an effect, with its probe, its act, and what each answer means.
+//!
+//! A step makes one attempt. Whether there is another is the plan's business, and so is how long is waited before it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::Client;
+
+use crate::adapters::agent::{Activity, Agent};
+use crate::adapters::api::{ApiError, TaskApi};
+use crate::adapters::git::{Author, GitError, PrivateRepository};
+use crate::adapters::http::{self, HttpOptions, HttpSetupError};
+use crate::config::Settings;
+use crate::driver::{AnswerLost, Call, Execute, Probe};
+use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
+use crate::machine::{Effect, Failure, Millis, Note, Outcome, TokenFacts, Trouble};
+use crate::sandbox::{self, InForce};
+use crate::seal::{Seal, SealError, Sealed};
+use crate::secret::Secret;
+use crate::telemetry::system_clock;
+use crate::text::cut;
+
+mod agent;
+mod clone;
+mod data;
+mod handover;
+mod prompt;
+mod pull_request;
+mod push;
+mod report;
+mod start;
+mod text;
+mod token;
+
+/// Who is told what the agent is doing.
+pub type Watch = Arc<dyn Fn(&Activity) + Send + Sync>;
+
+/// The outside world as the settings have it.
+pub struct World {
+    client: Client,
+    git: PrivateRepository,
+    seal: Seal,
+    agent: Agent,
+    allowance: agent::Allowance,
+    author: Author,
+    places: Places,
+    repos: RepoPolicy,
+    branch_prefix: String,
+    forge_api: Option<url::Url>,
+    draft: pull_request::Draft,
+    sandbox: sandbox::Mode,
+    kill_grace: Duration,
+    on_term: crate::machine::OnTerm,
+    api_token_file: Option<PathBuf>,
+    api_at: Option<ApiUrl>,
+    watch: Watch,
+    notes: Mutex<Vec<Note>>,
+}
+
+/// Where things are on disk.
+#[derive(Debug, Clone)]
+struct Places {
+    runner: PathBuf,
+    state: PathBuf,
+    journal: PathBuf,
+    secrets: PathBuf,
+    workspace: PathBuf,
+}
+
+impl Places {
+    /// Transcripts, prompts and reports: out of the agent's reach.
+    fn agent_dir(&self) -> PathBuf {
+        self.state.join("agent")
+    }
+
+    fn repo(&self) -> PathBuf {
+        self.workspace.join("repo")
+    }
+
+    fn home(&self) -> PathBuf {
+        self.workspace.join("home")
+    }
+
+    fn tmp(&self) -> PathBuf {
+        self.workspace.join("tmp")
+    }
+
+    /// Held by the supervisor for as long as a process of the agent lives.
+    fn agent_lock(&self) -> PathBuf {
+        self.state.join("agent.lock")
+    }
+}
+
+impl World {
+    /// Makes the clients. Opens nothing, connects nowhere.
+    pub fn new(settings: &Settings) -> Result<Self, HttpSetupError> {
+        let options = &settings.options;
+        let client = http::build_client(&HttpOptions {
+            ca_file: options.ca_file.clone(),
+            ..HttpOptions::default()
+        })?;
+        let runner = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
+        let places = Places {
+            runner: runner.clone(),
+            state: settings.state_dir.clone(),
+            journal: settings.journal.clone(),
+            secrets: settings.secrets_dir.clone(),
+            workspace: settings.workspace.clone(),
+        };
+        Ok(Self {
+            client,
+            git: PrivateRepository::new(
+                which::which("git").unwrap_or_else(|_| PathBuf::from("git")),
+                settings.state_dir.join("git"),
+                settings.secrets_dir.clone(),
+                options.ca_file.clone(),
+                runner,
+            ),
+            seal: Seal::new(&settings.secrets_dir),
+            agent: agent::chosen(settings),
+            allowance: agent::Allowance {
+                budget: options.agent_max_budget_usd,
+                env: options.agent_env.clone(),
+            },
+            author: options.git_author.clone(),
+            places,
+            repos: settings.repos,
+            branch_prefix: options.branch_prefix.clone(),
+            forge_api: options.github_api_url.clone(),
+            draft: if options.pr_draft {
+                pull_request::Draft::Yes
+            } else {
+                pull_request::Draft::No
+            },
+            sandbox: settings.sandbox,
+            kill_grace: options.agent_kill_grace,
+            on_term: options.on_term,
+            api_token_file: options.api_token_file.clone(),
+            api_at: None,
+            watch: Arc::new(|_| {}),
+            notes: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Reaches the task API here, whatever the assignment says: `runner run` brings its own, at another port each time.
+    #[must_use]
+    pub fn with_api_at(mut self, api: ApiUrl) -> Self {
+        self.api_at = Some(api);
+        self
+    }
+
+    /// Tells what the agent is doing.
+    #[must_use]
+    pub fn with_watch(mut self, watch: Watch) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    fn api(&self, call: &Call) -> TaskApi {
+        let base = self.api_at.clone().unwrap_or_else(|| call.assignment.api_url.clone());
+        let task = call.assignment.task_id.clone();
+        TaskApi::new(self.client.clone(), base, task, self.api_token_file.clone())
+    }
+
+    /// The working branch of a task.
+    fn branch(&self, call: &Call) -> Result<BranchName, Outcome> {
+        let name = format!("{}{}", self.branch_prefix, call.assignment.task_id);
+        name.parse().map_err(|e| failed(Failure::Internal, format!("{e}")))
+    }
+
+    /// The sealed token: an effect that needs it and does not find it has failed for good.
+    fn token(&self, facts: &TokenFacts) -> Result<Secret, Outcome> {
+        match self.seal.read() {
+            Ok(Some(sealed)) if sealed.facts() == *facts => Ok(sealed.token),
+            Ok(Some(Sealed { .. })) => Err(failed(Failure::TokenLost, "another token is sealed than the journal's")),
+            Ok(None) => Err(failed(
+                Failure::TokenLost,
+                format!("{} has no token any more", self.places.secrets.display()),
+            )),
+            Err(error @ SealError::DiskFull(_)) => Err(failed(Failure::DiskFull, error.to_string())),
+            Err(error @ (SealError::Io { .. } | SealError::NotOurs(_) | SealError::Unreadable(_))) => {
+                Err(failed(Failure::TokenLost, error.to_string()))
+            }
+        }
+    }
+
+    /// The token for git: a path of this machine needs none.
+    fn git_token(&self, repo: &RepoUrl, facts: &TokenFacts) -> Result<Option<Secret>, Outcome> {
+        match repo {
+            RepoUrl::Http(_) => self.token(facts).map(Some),
+            RepoUrl::Local(_) => Ok(None),
+        }
+    }
+
+    /// The sandbox as this machine gives it, held against the setting.
+    async fn sandbox_in_force(&self) -> Result<Option<InForce>, Outcome> {
+        let runner = self.places.runner.clone();
+        let surveyed = tokio::task::spawn_blocking(move || sandbox::survey(&runner)).await;
+        let unavailable = |cause: String| failed(Failure::SandboxUnavailable, cause);
+        let rights = surveyed
+            .map_err(|e| unavailable(e.to_string()))?
+            .map_err(|e| unavailable(e.to_string()))?;
+        sandbox::decide(self.sandbox, &rights).map_err(|e| unavailable(e.to_string()))
+    }
+
+    fn note(&self, note: Note) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
+    }
+}
+
+impl Execute for World {
+    async fn probe(&self, effect: &Effect, call: &Call) -> Result<Probe, AnswerLost> {
+        match effect {
+            // Telling and asking twice does no harm, and the API deduplicates the verdict.
+            Effect::Start { .. } | Effect::Data | Effect::Report { .. } => Ok(Probe::NotDone { ran_ms: 0 }),
+            Effect::Token { .. } => Ok(token::probe(self)),
+            Effect::Clone { .. } => clone::probe(self, call).await,
+            Effect::Agent(run) => agent::probe(self, run, call).await,
+            Effect::Handover { .. } => handover::probe(self).await,
+            Effect::Push { work, head } => push::probe(self, work, head).await,
+            Effect::PullRequest { work, .. } => pull_request::probe(self, work, call).await,
+        }
+    }
+
+    async fn act(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
+        match effect {
+            Effect::Start { patience } => start::act(self, *patience, call).await,
+            Effect::Data => data::act(self, call).await,
+            Effect::Token { history } => token::act(self, *history, call).await,
+            Effect::Clone { task, token } => clone::act(self, task, token, call).await,
+            Effect::Agent(run) => agent::act(self, run, call).await,
+            Effect::Handover {
+                task,
+                checkout,
+                agent,
+                at,
+            } => handover::act(self, task, checkout, agent, *at, call).await,
+            Effect::Push { work, head } => push::act(self, work, head).await,
+            Effect::PullRequest { work, head } => pull_request::act(self, work, head, call).await,
+            Effect::Report { verdict, claims } => report::act(self, verdict, *claims, call).await,
+        }
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A cause may have this many bytes: a row's body is bounded, and a person reads it.
+const CAUSE_LIMIT: usize = 4096;
+
+fn bounded(text: impl AsRef<str>) -> String {
+    cut(text.as_ref(), CAUSE_LIMIT)
+}
+
+fn failed(failure: Failure, cause: impl AsRef<str>) -> Outcome {
+    Outcome::Failed {
+        failure,
+        cause: bounded(cause),
+        agent: None,
+    }
+}
+
+fn retry(cause: impl AsRef<str>, after: Option<Duration>) -> Outcome {
+    Outcome::Retry {
+        trouble: Trouble::Unreachable,
+        cause: bounded(cause),
+        after_ms: after.map(|a| Millis::try_from(a.as_millis()).unwrap_or(Millis::MAX)),
+        ran_ms: 0,
+    }
+}
+
+fn lost(cause: impl AsRef<str>) -> AnswerLost {
+    AnswerLost { cause: bounded(cause) }
+}
+
+/// What the task API's refusals mean for a call whose answer the task needs. `refused` is the failure where it says no.
+fn api_refusal(error: &ApiError, refused: Failure) -> Result<Outcome, AnswerLost> {
+    let text = error.to_string();
+    Ok(match error {
+        ApiError::Lost(_) => return Err(lost(text)),
+        ApiError::NotSent(_) | ApiError::BearerFile { .. } | ApiError::Unauthorized { .. } => retry(text, None),
+        ApiError::Retryable { retry_after, .. } => retry(text, *retry_after),
+        ApiError::NotFound { .. } => failed(Failure::TaskNotFound, text),
+        ApiError::Gone { .. } => Outcome::Superseded,
+        ApiError::Conflict { .. }
+        | ApiError::Refused { .. }
+        | ApiError::TooLarge { .. }
+        | ApiError::Malformed { .. } => failed(refused, text),
+    })
+}
+
+/// What git's failures mean. `refused` is the failure where the remote says no.
+fn git_refusal(error: &GitError, refused: Failure, token: &TokenFacts) -> Outcome {
+    let text = error.to_string();
+    match error {
+        GitError::Unreachable { .. } | GitError::Lost { .. } | GitError::Server { .. } | GitError::TimedOut { .. } => {
+            retry(text, None)
+        }
+        GitError::AuthenticationFailed { .. } if system_clock() >= token.expires_at_ms => {
+            failed(Failure::TokenExpired, text)
+        }
+        GitError::DiskFull { .. } => failed(Failure::DiskFull, text),
+        GitError::RefNotFound(_) => failed(Failure::RefNotFound, text),
+        GitError::Stale { .. } => failed(Failure::PushConflict, text),
+        GitError::TokenUnusable => failed(Failure::TokenMintFailed, text),
+        GitError::AuthenticationFailed { .. }
+        | GitError::Forbidden { .. }
+        | GitError::NotFound { .. }
+        | GitError::Redirected { .. }
+        | GitError::Untrusted { .. }
+        | GitError::RemoteRejected { .. }
+        | GitError::EmptyRepository
+        | GitError::NoDefaultBranch
+        | GitError::TooLarge { .. } => failed(refused, text),
+        GitError::Spawn { .. } | GitError::Damaged { .. } | GitError::Io { .. } | GitError::Other { .. } => {
+            failed(refused, text)
+        }
+    }
+}
+
+/// Either an outcome that came early, or what was wanted.
+macro_rules! or_outcome {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(outcome) => return Ok(outcome),
+        }
+    };
+}
+use or_outcome;

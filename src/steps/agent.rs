@@ -1,0 +1,369 @@
+//! `agent`: a fresh tree at the base, an agent in it, and its end judged. What a killed runner left is looked at first.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::{World, bounded, failed, lost, or_outcome, prompt};
+use crate::adapters::agent::{
+    self, Agent, AgentEnd, AgentKind, AgentReport as Said, AgentTrouble, Bounds, Claude, EndedBy, Judgement, MicroUsd,
+    PrepareError, RunError, Standing, Start, Surroundings,
+};
+use crate::adapters::git::GitError;
+use crate::adapters::git::tree::lay_tree;
+use crate::config::{AgentChoice, Settings};
+use crate::crash::{self, CrashPoint, Inside};
+use crate::driver::{AnswerLost, Call, Probe};
+use crate::machine::{AgentReport, AgentRun, Fact, Failure, Millis, OnTerm, Outcome, Stopping, Trouble};
+use crate::process::{self, Ended, Input, Launch, LaunchError, StartFailure};
+use crate::sandbox::{Confinement, Demand, InForce};
+use crate::text::cut;
+
+/// How long the processes of an earlier agent may take to die, after their runner did.
+const OLD_AGENT_PATIENCE: Duration = Duration::from_mins(1);
+/// What the agent said last is kept in a row, which is bounded: this many bytes of it, escapes and all.
+const SUMMARY_LIMIT: usize = 6 * 1024;
+
+/// What the agent gets from the settings beside the agent itself.
+#[derive(Debug, Clone)]
+pub(super) struct Allowance {
+    pub(super) budget: MicroUsd,
+    pub(super) env: Vec<String>,
+}
+
+/// The agent that the settings choose.
+pub(super) fn chosen(settings: &Settings) -> Agent {
+    match &settings.agent {
+        AgentChoice::Command(command) => Agent::Command {
+            command: command.clone(),
+        },
+        AgentChoice::Claude => Agent::Claude(Claude {
+            program: PathBuf::from("claude"),
+            model: settings.options.agent_model.clone(),
+            max_turns: settings.options.agent_max_turns,
+        }),
+    }
+}
+
+/// The files of one attempt.
+struct Files {
+    prompt: PathBuf,
+    transcript: PathBuf,
+    report: PathBuf,
+}
+
+impl Files {
+    fn of(world: &World, attempt: u32) -> Self {
+        let dir = world.places.agent_dir();
+        Self {
+            prompt: dir.join(format!("prompt-{attempt}.md")),
+            transcript: dir.join(format!("transcript-{attempt}.jsonl")),
+            report: dir.join(format!("ended-{attempt}.json")),
+        }
+    }
+}
+
+pub(super) async fn probe(world: &World, _run: &AgentRun, call: &Call) -> Result<Probe, AnswerLost> {
+    free(world).await.map_err(|e| lost(e.to_string()))?;
+    let files = Files::of(world, call.attempt);
+    let started = u64::try_from(call.intended_at).unwrap_or(0);
+    let started = SystemTime::UNIX_EPOCH + Duration::from_millis(started);
+    let found = agent::probe(world.agent.kind(), &files.transcript, &files.report, started);
+    Ok(match found {
+        Ok(agent::Probe::Finished { judgement, ended }) => Probe::Ended(judged(&judgement, &ended)),
+        Ok(agent::Probe::NotFinished { ran }) => Probe::NotDone { ran_ms: millis(ran) },
+        // What proves nothing is no proof: the agent runs again.
+        Err(_) => Probe::NotDone { ran_ms: 0 },
+    })
+}
+
+pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Outcome, AnswerLost> {
+    let in_force = or_outcome!(world.sandbox_in_force().await);
+    or_outcome!(free(world).await.map_err(|e| not_started(&e.to_string())));
+    or_outcome!(lay(world, run).await);
+    let files = Files::of(world, call.attempt);
+    let launch = or_outcome!(launch(world, run, call, &files, in_force.as_ref()));
+    let timeout = Duration::from_millis(u64::try_from(run.time_left_ms).unwrap_or(0));
+    let mut told = call.stop.clone();
+    let stop = async {
+        // Without anybody who could tell, nobody does.
+        if told.wait_for(|stopping| *stopping != Stopping::No).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let kind = world.agent.kind();
+    let watch = world.watch.clone();
+    let on_activity = move |activity| watch(&activity);
+    let end = agent::run(
+        kind,
+        &launch,
+        &files.transcript,
+        Bounds::new(timeout),
+        stop,
+        on_activity,
+    )
+    .await;
+    crash::at(CrashPoint::Inside(Inside::AgentDead));
+    Ok(match end {
+        Ok(end) => outcome(world, &end, timeout),
+        Err(error) => not_run(&error),
+    })
+}
+
+/// Everything that a git in the agent's tree is started with, but for itself.
+pub(super) async fn git_in_the_sandbox(world: &World) -> Result<Launch, Outcome> {
+    let in_force = world.sandbox_in_force().await?;
+    let confinement = in_force
+        .as_ref()
+        .map(|_| {
+            let git = world.git.git_program();
+            let mut confinement = confinement(world, git, None);
+            confinement.read_only.push(world.git.objects());
+            exposes_nothing(world, confinement)
+        })
+        .transpose()?;
+    Ok(Launch {
+        runner: world.places.runner.clone(),
+        program: PathBuf::new(),
+        args: Vec::new(),
+        cwd: world.places.workspace.clone(),
+        env: Vec::new(),
+        stdin: Input::Null,
+        confinement,
+        require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
+        lock: world.places.agent_lock(),
+        report: world.places.agent_dir().join("handover.json"),
+        grace: world.kill_grace,
+    })
+}
+
+/// Waits until no process of an earlier agent lives: nothing of ours touches the workspace before.
+async fn free(world: &World) -> Result<(), LaunchError> {
+    let lock = world.places.agent_lock();
+    let again = lock.clone();
+    let waited = tokio::task::spawn_blocking(move || process::wait_until_free(&lock, OLD_AGENT_PATIENCE).map(drop));
+    waited.await.unwrap_or(Err(LaunchError::LockHeld { lock: again }))
+}
+
+async fn lay(world: &World, run: &AgentRun) -> Result<(), Outcome> {
+    let places = &world.places;
+    for dir in [places.agent_dir(), places.home(), places.tmp()] {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(|e| io_failure(&dir, &e))?;
+    }
+    let repo = places.repo();
+    let laid = lay_tree(
+        &world.git,
+        &repo,
+        &run.checkout.base,
+        &run.checkout.branch,
+        &world.author,
+    );
+    laid.await.map_err(|error| match error {
+        GitError::DiskFull { .. } => failed(Failure::DiskFull, error.to_string()),
+        _ => not_started(&error.to_string()),
+    })
+}
+
+fn launch(
+    world: &World,
+    run: &AgentRun,
+    call: &Call,
+    files: &Files,
+    in_force: Option<&InForce>,
+) -> Result<Launch, Outcome> {
+    let places = &world.places;
+    let desk = places.agent_dir().join(format!("desk-{}", call.attempt));
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&desk)
+        .map_err(|e| io_failure(&desk, &e))?;
+    let text = prompt::compose(&run.task, &run.checkout, &desk).map_err(|e| io_failure(&desk, &e))?;
+    let text = match world.agent.kind() {
+        AgentKind::Claude => text,
+        // It has no system prompt to put this into.
+        AgentKind::Command => format!("{}\n{text}", prompt::INSTRUCTIONS),
+    };
+    fs::write(&files.prompt, text).map_err(|e| io_failure(&files.prompt, &e))?;
+    let start = prepare(world, call, &desk, in_force)?;
+    let confined = in_force.map(|_| {
+        let path = start
+            .env
+            .iter()
+            .find(|(name, _)| name == "PATH")
+            .map(|(_, value)| value);
+        let mut confinement = confinement(world, &start.program, path);
+        confinement.read_only.push(desk);
+        exposes_nothing(world, confinement)
+    });
+    Ok(Launch {
+        runner: places.runner.clone(),
+        program: start.program,
+        args: start.args,
+        cwd: places.repo(),
+        env: start.env,
+        stdin: Input::File(files.prompt.clone()),
+        confinement: confined.transpose()?,
+        require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
+        lock: places.agent_lock(),
+        report: files.report.clone(),
+        grace: world.kill_grace,
+    })
+}
+
+fn prepare(world: &World, call: &Call, desk: &Path, in_force: Option<&InForce>) -> Result<Start, Outcome> {
+    let standing = match (nix::unistd::geteuid().is_root(), in_force) {
+        (false, _) => Standing::User,
+        (true, Some(_)) => Standing::RootInSandbox,
+        (true, None) => Standing::RootWithoutSandbox,
+    };
+    let lookup = |name: &str| std::env::var_os(name);
+    let prepared = world.agent.prepare(&Surroundings {
+        task: &call.assignment.task_id,
+        attempt: call.attempt,
+        home: &world.places.home(),
+        tmp: &world.places.tmp(),
+        desk,
+        instructions: Some(prompt::INSTRUCTIONS),
+        standing,
+        budget: world.allowance.budget,
+        passed: &world.allowance.env,
+        lookup: &lookup,
+    });
+    prepared.map_err(|error| match &error {
+        PrepareError::Missing { .. } => failed(Failure::AgentMissing, error.to_string()),
+        PrepareError::Write { path, source } => io_failure(path, source),
+        PrepareError::OwnVariable { .. } => failed(Failure::Internal, error.to_string()),
+    })
+}
+
+fn confinement(world: &World, program: &Path, path: Option<&OsString>) -> Confinement {
+    let places = &world.places;
+    let path = path.map(OsString::as_os_str);
+    Confinement::for_agent(&places.workspace, &places.home(), &places.tmp(), program, path)
+}
+
+/// What the agent may reach has nothing around it that it may not.
+fn exposes_nothing(world: &World, confinement: Confinement) -> Result<Confinement, Outcome> {
+    let hidden = [
+        world.places.state.clone(),
+        world.places.secrets.clone(),
+        world.places.journal.clone(),
+    ];
+    match confinement.excludes(&hidden) {
+        Ok(()) => Ok(confinement),
+        Err(exposed) => Err(failed(Failure::SandboxUnavailable, exposed.to_string())),
+    }
+}
+
+fn io_failure(path: &Path, error: &std::io::Error) -> Outcome {
+    let text = format!("failed to write {}: {error}", path.display());
+    match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => failed(Failure::DiskFull, text),
+        _ => failed(Failure::Internal, text),
+    }
+}
+
+fn not_started(cause: &str) -> Outcome {
+    no_result(format!("the agent could not be started: {cause}"), 0)
+}
+
+fn no_result(cause: String, ran_ms: Millis) -> Outcome {
+    Outcome::Retry {
+        trouble: Trouble::NoResult,
+        cause: bounded(cause),
+        after_ms: None,
+        ran_ms,
+    }
+}
+
+fn not_run(error: &RunError) -> Outcome {
+    match error {
+        RunError::Transcript { path, source } => io_failure(path, source),
+        RunError::Launch(_) | RunError::TranscriptExists { .. } => not_started(&error.to_string()),
+    }
+}
+
+fn outcome(world: &World, end: &AgentEnd<()>, timeout: Duration) -> Outcome {
+    // What is done is done, whatever ended it.
+    if let Judgement::Succeeded(_) = end.judgement {
+        return judged(&end.judgement, &end.ended);
+    }
+    let stopped = |failure, cause: String| Outcome::Failed {
+        failure,
+        cause: bounded(cause),
+        agent: Some(reported(end.judgement.report(), &end.ended)),
+    };
+    match end.by {
+        EndedBy::TimeOut => stopped(
+            Failure::AgentTimedOut,
+            format!("It was stopped after {} s.", timeout.as_secs()),
+        ),
+        EndedBy::Stop(()) => match world.on_term {
+            OnTerm::Park => Outcome::Parked {
+                ran_ms: millis(end.ended.ran),
+            },
+            OnTerm::Report => stopped(
+                Failure::Interrupted,
+                "It was told to stop while the agent ran.".to_owned(),
+            ),
+        },
+        EndedBy::Itself | EndedBy::Idle | EndedBy::LingeredAfterResult => judged(&end.judgement, &end.ended),
+    }
+}
+
+fn judged(judgement: &Judgement, ended: &Ended) -> Outcome {
+    match judgement {
+        Judgement::Succeeded(said) => Outcome::Done {
+            fact: Fact::AgentEnded(reported(said, ended)),
+        },
+        Judgement::Failed {
+            trouble,
+            message,
+            report,
+        } => Outcome::Failed {
+            failure: failure(*trouble, ended),
+            cause: bounded(message),
+            agent: Some(reported(report, ended)),
+        },
+        Judgement::NoResult { exit, stderr, .. } => {
+            let cause = format!("the agent ended with {exit} and no result: {}", stderr.trim());
+            no_result(cause, millis(ended.ran))
+        }
+    }
+}
+
+fn failure(trouble: AgentTrouble, ended: &Ended) -> Failure {
+    match trouble {
+        AgentTrouble::TurnsExceeded => Failure::AgentTurnsExceeded,
+        AgentTrouble::BudgetExceeded => Failure::AgentBudgetExceeded,
+        AgentTrouble::Missing => Failure::AgentMissing,
+        AgentTrouble::NotStarted => match ended.failure {
+            Some(StartFailure::Sandbox { .. }) => Failure::SandboxUnavailable,
+            Some(_) | None => Failure::AgentMissing,
+        },
+        AgentTrouble::Failed | AgentTrouble::NotLoggedIn | AgentTrouble::Api { .. } | AgentTrouble::Interrupted => {
+            Failure::AgentFailed
+        }
+    }
+}
+
+fn reported(said: &Said, ended: &Ended) -> AgentReport {
+    AgentReport {
+        summary: said.summary.as_deref().map(|text| cut(text, SUMMARY_LIMIT)),
+        cost_micro_usd: said.cost_usd.map(MicroUsd::micros),
+        turns: said.turns,
+        input_tokens: said.input_tokens,
+        output_tokens: said.output_tokens,
+        session_id: said.session_id.as_deref().map(|id| cut(id, 200)),
+        model: said.model.as_deref().map(|name| cut(name, 200)),
+        ran_ms: millis(ended.ran),
+    }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
+}

@@ -1,0 +1,109 @@
+//! `pull_request`: looked for by this task's marker, opened where there is none, looked for again where that is refused.
+
+use super::text::{body, title};
+use super::{World, failed, lost, or_outcome, retry};
+use crate::adapters::forge::{Forge, ForgeAddress, ForgeError, NewPullRequest, PullRequest as Found, Unprocessable};
+use crate::crash::{self, CrashPoint, Inside};
+use crate::driver::{AnswerLost, Call, Probe};
+use crate::ids::{CommitId, RepoUrl};
+use crate::machine::{Fact, Failure, Outcome, PullRequest, Work};
+use crate::secret::Secret;
+use crate::telemetry::system_clock;
+
+/// Whether pull requests are opened as drafts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Draft {
+    Yes,
+    No,
+}
+
+pub(super) async fn probe(world: &World, work: &Work, call: &Call) -> Result<Probe, AnswerLost> {
+    let (forge, token) = match forge(world, work) {
+        Ok(forge) => forge,
+        Err(outcome) => return Ok(Probe::Ended(outcome)),
+    };
+    match find(&forge, &token, work, call).await {
+        Ok(Some(found)) => Ok(Probe::Ended(done(&found))),
+        Ok(None) => Ok(Probe::NotDone { ran_ms: 0 }),
+        Err(error) => match refusal(&error, work)? {
+            Outcome::Retry { cause, .. } => Err(lost(cause)),
+            outcome => Ok(Probe::Ended(outcome)),
+        },
+    }
+}
+
+pub(super) async fn act(world: &World, work: &Work, head: &CommitId, call: &Call) -> Result<Outcome, AnswerLost> {
+    let (forge, token) = or_outcome!(forge(world, work));
+    match find(&forge, &token, work, call).await {
+        Ok(Some(found)) => return Ok(done(&found)),
+        Ok(None) => {}
+        Err(error) => return refusal(&error, work),
+    }
+    crash::at(CrashPoint::Inside(Inside::PullRequestLooked));
+    let new = NewPullRequest {
+        title: title(work),
+        body: body(work, head, &call.assignment.task_id),
+        head: work.checkout.branch.clone(),
+        base: work.checkout.base_branch.clone(),
+        draft: world.draft == Draft::Yes,
+    };
+    match forge.create(&token, &new).await {
+        Ok(created) => Ok(done(&created)),
+        Err(
+            error @ ForgeError::Unprocessable {
+                reason: Unprocessable::AlreadyExists | Unprocessable::Other,
+                ..
+            },
+        ) => match find(&forge, &token, work, call).await {
+            Ok(Some(found)) => Ok(done(&found)),
+            Ok(None) | Err(_) => refusal(&error, work),
+        },
+        Err(error) => refusal(&error, work),
+    }
+}
+
+fn forge(world: &World, work: &Work) -> Result<(Forge, Secret), Outcome> {
+    let RepoUrl::Http(url) = &work.task.repo else {
+        return Err(failed(Failure::Internal, "a path of this machine has no forge"));
+    };
+    let address =
+        ForgeAddress::derive(url, world.forge_api.as_ref()).map_err(|e| failed(Failure::PrRefused, e.to_string()))?;
+    let token = world.token(&work.token)?;
+    Ok((Forge::new(world.client.clone(), address), token))
+}
+
+async fn find(forge: &Forge, token: &Secret, work: &Work, call: &Call) -> Result<Option<Found>, ForgeError> {
+    forge.find(token, &work.checkout.branch, &call.assignment.task_id).await
+}
+
+fn done(found: &Found) -> Outcome {
+    Outcome::Done {
+        fact: Fact::PullRequest(PullRequest {
+            number: found.number,
+            url: found.url.to_string(),
+        }),
+    }
+}
+
+fn refusal(error: &ForgeError, work: &Work) -> Result<Outcome, AnswerLost> {
+    let text = error.to_string();
+    Ok(match error {
+        ForgeError::Lost(_) => return Err(lost(text)),
+        ForgeError::NotSent(_) => retry(text, None),
+        ForgeError::Retryable { retry_after, .. } => retry(text, *retry_after),
+        // The forge may not see yet what was pushed a moment ago.
+        ForgeError::Unprocessable {
+            reason: Unprocessable::HeadInvalid,
+            ..
+        } => retry(text, None),
+        ForgeError::Unauthorized { .. } if system_clock() >= work.token.expires_at_ms => {
+            failed(Failure::TokenExpired, text)
+        }
+        ForgeError::Unauthorized { .. }
+        | ForgeError::Forbidden { .. }
+        | ForgeError::NotFound { .. }
+        | ForgeError::Unprocessable { .. }
+        | ForgeError::Refused { .. }
+        | ForgeError::Malformed { .. } => failed(Failure::PrRefused, text),
+    })
+}

@@ -1,0 +1,43 @@
+//! `start`: the sandbox is looked at, and the API is told that the task has begun. The telling is best effort.
+
+use serde_json::json;
+
+use super::{World, api_refusal, or_outcome};
+use crate::adapters::api::ApiError;
+use crate::driver::{AnswerLost, Call};
+use crate::machine::{Fact, Failure, Note, Outcome, StartPatience};
+
+pub(super) async fn act(world: &World, patience: StartPatience, call: &Call) -> Result<Outcome, AnswerLost> {
+    // First of all, and before the one-time token is spent: what is required and missing stays missing.
+    let in_force = or_outcome!(world.sandbox_in_force().await);
+    if in_force.is_none() {
+        tracing::warn!("the agent runs without a sandbox: it can read what this user can, tokens among it");
+    }
+    let rights = in_force.map(|sandbox| sandbox.rights.iter().map(|right| right.to_string()).collect());
+    world.note(Note::Sandbox {
+        mode: world.sandbox.to_string(),
+        rights: rights.unwrap_or_default(),
+    });
+    let body = json!({
+        "event": "started",
+        "message": format!("runner {} started the task", crate::VERSION),
+        "details": {"attempt": call.attempt},
+    });
+    let told = |told| Outcome::Done {
+        fact: Fact::Started { told },
+    };
+    match world.api(call).status(body.to_string().as_bytes(), &call.key).await {
+        Ok(_) => Ok(told(true)),
+        Err(ApiError::Gone { .. }) => Ok(Outcome::Superseded),
+        Err(_) if patience == StartPatience::LastTime => Ok(told(false)),
+        // What the API refuses, it will refuse again; the task does not hang on it.
+        Err(
+            ApiError::NotFound { .. }
+            | ApiError::Conflict { .. }
+            | ApiError::Refused { .. }
+            | ApiError::Malformed { .. }
+            | ApiError::TooLarge { .. },
+        ) => Ok(told(false)),
+        Err(error) => api_refusal(&error, Failure::Internal),
+    }
+}
