@@ -2,4 +2,6 @@
 
 mod agent_run;
 mod git;
+mod harness;
 mod supervise;
+mod sweep;

@@ -227,7 +227,7 @@ async fn further_roots_are_added_to_the_systems() {
         world.root().join("state/git"),
         world.root().join("secrets"),
         Some(extra),
-        world.root().join("askpass.sh"),
+        env!("CARGO_BIN_EXE_runner").into(),
     );
     private.ls_remote(&world.url, Some(&world.token)).await.unwrap();
     let together = std::fs::read_to_string(world.root().join("state/git.roots.pem")).unwrap();

@@ -1,0 +1,167 @@
+//! The real binary killed by SIGKILL at every place that the enum names, and while every server has its request; started
+//! again until it ends. In every case there is one verdict, acknowledged once, and nothing is done twice.
+
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runner::crash::{CrashPoint, Inside};
+use runner::embedded::faults::{Endpoint, Fault, Times};
+use tokio::sync::Semaphore;
+
+use crate::harness::{Bench, CANARY, NEVER, Outside, files_with};
+
+/// What a task that was killed somewhere has to have come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Completed,
+    /// The token was given, and is nowhere: said once, and honestly.
+    TokenAmbiguous,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_place_the_task_ends_once_and_nothing_is_done_twice() {
+    let places = CrashPoint::all();
+    println!("{} places", places.len());
+    // As many as there are cores would do; the runners mostly wait.
+    let room = Arc::new(Semaphore::new(4));
+    let mut sweeps = tokio::task::JoinSet::new();
+    for place in places {
+        let room = Arc::clone(&room);
+        sweeps.spawn(async move {
+            let _permit = room.acquire_owned().await.unwrap();
+            killed_at(place).await;
+        });
+    }
+    while let Some(done) = sweeps.join_next().await {
+        done.unwrap();
+    }
+}
+
+async fn killed_at(place: CrashPoint) {
+    let outside = Outside::start().await;
+    let bench = Bench::new(&outside);
+    let mut first = bench.start_to_crash_at(&place.to_string());
+    first.assign(&outside.assignment()).await;
+    let status = first.wait().await;
+    assert_eq!(status.signal(), Some(9), "{place} was not reached: {}", first.log());
+    let code = bench.until_over(&outside).await;
+    let expected = match place {
+        CrashPoint::Inside(Inside::TokenReceived | Inside::SealWritten) => Expected::TokenAmbiguous,
+        CrashPoint::Inside(_) | CrashPoint::Intent(..) | CrashPoint::Outcome(..) | CrashPoint::Write(..) => {
+            Expected::Completed
+        }
+    };
+    ended(&outside, &bench, expected, code, &place.to_string()).await;
+}
+
+async fn ended(outside: &Outside, bench: &Bench, expected: Expected, code: i32, place: &str) {
+    let counts = outside.counts();
+    let verdict = outside.verdict();
+    let first = counts.verdicts_received.first();
+    assert!(
+        counts.verdicts_received.iter().all(|v| Some(v) == first),
+        "{place}: two verdicts"
+    );
+    assert_eq!(counts.tokens_answered, 1, "{place}: the token is given once");
+    let rows = bench.dump();
+    let count = |kind: &str| rows.iter().filter(|row| row["kind"] == kind).count();
+    assert_eq!((count("verdict"), count("ack")), (1, 1), "{place}");
+    assert!(
+        files_with(bench.dir.path(), CANARY).is_empty(),
+        "{place}: the token is on disk"
+    );
+    let commits = || {
+        outside.remote(&[
+            "rev-list",
+            "--count",
+            &format!("{}..runner/{}", outside.base, outside.task),
+        ])
+    };
+    match expected {
+        Expected::Completed => {
+            // The start that reported ends with 0; one after the acknowledgement finds nothing to do, which is 0 too.
+            assert_eq!(
+                (verdict["event"].as_str(), code),
+                (Some("completed"), 0),
+                "{place}: {verdict}"
+            );
+            assert_eq!(outside.forge.pulls().len(), 1, "{place}");
+            assert_eq!(commits(), "1", "{place}");
+            let change = outside.remote(&["show", &format!("runner/{}:change.txt", outside.task)]);
+            assert_eq!(change, "change", "{place}: the change is there once");
+            assert!(
+                (1..=2).contains(&bench.runs()),
+                "{place}: the agent ran {} times",
+                bench.runs()
+            );
+        }
+        Expected::TokenAmbiguous => {
+            assert_eq!(verdict["details"]["reason"], "TokenAmbiguous", "{place}");
+            assert_eq!(outside.forge.pulls().len(), 0, "{place}");
+            assert_eq!(outside.branch().await, None, "{place}");
+            assert_eq!(bench.runs(), 0, "{place}: the agent is not paid");
+        }
+    }
+}
+
+/// The process dies while a server has its request, and the server does the work all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_a_server_works_the_task_ends_once() {
+    for (endpoint, expected) in [
+        (Endpoint::Started, Expected::Completed),
+        (Endpoint::Data, Expected::Completed),
+        (Endpoint::Token, Expected::TokenAmbiguous),
+        (Endpoint::PullList, Expected::Completed),
+        (Endpoint::PullCreate, Expected::Completed),
+        (Endpoint::Verdict, Expected::Completed),
+    ] {
+        let outside = Outside::start().await;
+        let bench = Bench::new(&outside);
+        outside
+            .faults
+            .inject(endpoint, Fault::Delay(Duration::from_millis(300)), Times::Next(1));
+        let mut first = bench.start();
+        first.assign(&outside.assignment()).await;
+        let log = match endpoint {
+            Endpoint::PullList | Endpoint::PullCreate => outside.forge.call_log(),
+            _ => outside.api.call_log(),
+        };
+        let asked = log.until(|| !log.of(endpoint).is_empty());
+        tokio::time::timeout(NEVER, asked).await.unwrap();
+        first.kill().await;
+        let code = bench.until_over(&outside).await;
+        if endpoint == Endpoint::Token {
+            // The late work is done before anyone looks: the token counts as given.
+            let done = log.until(|| outside.counts().tokens_minted == 1);
+            tokio::time::timeout(NEVER, done).await.unwrap();
+            let reason = outside.verdict()["details"]["reason"].clone();
+            assert_eq!((reason.as_str(), code), (Some("TokenAmbiguous"), 1));
+        } else {
+            ended(&outside, &bench, expected, code, &endpoint.to_string()).await;
+        }
+    }
+}
+
+/// The same for git: the push reaches the server, which updates the branch after the runner is dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_a_push_the_branch_is_there_once() {
+    let outside = Outside::start().await;
+    let bench = Bench::new(&outside);
+    outside.faults.inject(
+        Endpoint::GitPush,
+        Fault::Delay(Duration::from_millis(300)),
+        Times::Next(1),
+    );
+    let mut first = bench.start();
+    first.assign(&outside.assignment()).await;
+    assert!(first.line_with("push").await.is_some(), "{}", first.log());
+    let begun = std::time::Instant::now();
+    while outside.git.counts().pushes == 0 {
+        assert!(begun.elapsed() < NEVER, "{}", first.log());
+        tokio::task::yield_now().await;
+    }
+    first.kill().await;
+    let code = bench.until_over(&outside).await;
+    ended(&outside, &bench, Expected::Completed, code, "push").await;
+}
