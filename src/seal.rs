@@ -76,8 +76,8 @@ impl Seal {
 
     /// Writes the token down: synced before this returns, and never half there.
     pub fn write(&self, sealed: &Sealed) -> Result<(), SealError> {
-        let path = self.dir.join(NAME);
-        let partial = self.dir.join(format!("{NAME}.partial"));
+        let path = self.path();
+        let partial = self.partial();
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::StorageFull => SealError::DiskFull(path.clone()),
             _ => SealError::Io {
@@ -103,42 +103,79 @@ impl Seal {
             return Err(error);
         }
         crash::at(CrashPoint::Inside(Inside::SealWritten));
-        fs::rename(&partial, &path).map_err(failed)?;
+        self.name()
+    }
+
+    /// Finishes what a killed process began: a seal that is whole under its temporary name gets its own. A token is
+    /// given once, so none that was received is thrown away. Gives what is sealed then.
+    pub fn recover(&self) -> Result<Option<Sealed>, SealError> {
+        if let Some(sealed) = self.read()? {
+            return Ok(Some(sealed));
+        }
+        // What was cut off has no closing brace, and is no JSON.
+        let Ok(Some(sealed)) = read(self.partial()) else {
+            return Ok(None);
+        };
+        self.name()?;
+        Ok(Some(sealed))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join(NAME)
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.dir.join(format!("{NAME}.partial"))
+    }
+
+    /// Gives a whole seal its own name, for good.
+    fn name(&self) -> Result<(), SealError> {
+        let path = self.path();
+        let failed = |source| SealError::Io {
+            path: path.clone(),
+            source,
+        };
+        fs::rename(self.partial(), &path).map_err(failed)?;
         crash::at(CrashPoint::Inside(Inside::SealRenamed));
         File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed)
     }
 
     /// The token, if one is sealed.
     pub fn read(&self) -> Result<Option<Sealed>, SealError> {
-        let path = self.dir.join(NAME);
-        let failed = |source| SealError::Io {
-            path: path.clone(),
-            source,
-        };
-        let mut file = match open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(failed(e)),
-        };
-        let metadata = file.metadata().map_err(failed)?;
-        if metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o077 != 0 || !metadata.is_file() {
-            return Err(SealError::NotOurs(path));
-        }
-        let on_disk: OnDisk = serde_json::from_reader(&mut file).map_err(|_| SealError::Unreadable(path.clone()))?;
-        Ok(Some(Sealed {
-            token: Secret::new(on_disk.token),
-            expires_at_ms: on_disk.expires_at_ms,
-        }))
+        read(self.path())
     }
 
     /// Removes the token: nothing needs it once the task is over.
     pub fn destroy(&self) -> Result<(), SealError> {
-        let path = self.dir.join(NAME);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(SealError::Io { path, source }),
-            Ok(()) | Err(_) => Ok(()),
+        for path in [self.path(), self.partial()] {
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(SealError::Io { path, source }),
+                Ok(()) | Err(_) => {}
+            }
         }
+        Ok(())
     }
+}
+
+fn read(path: PathBuf) -> Result<Option<Sealed>, SealError> {
+    let failed = |source| SealError::Io {
+        path: path.clone(),
+        source,
+    };
+    let mut file = match open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o077 != 0 || !metadata.is_file() {
+        return Err(SealError::NotOurs(path));
+    }
+    let on_disk: OnDisk = serde_json::from_reader(&mut file).map_err(|_| SealError::Unreadable(path.clone()))?;
+    Ok(Some(Sealed {
+        token: Secret::new(on_disk.token),
+        expires_at_ms: on_disk.expires_at_ms,
+    }))
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -181,6 +218,25 @@ mod tests {
         seal.destroy().unwrap();
         seal.destroy().unwrap();
         assert!(seal.read().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_seal_that_is_whole_under_its_temporary_name_is_not_lost_and_half_of_one_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let seal = Seal::new(dir.path());
+        seal.write(&sealed()).unwrap();
+        let whole = fs::read(dir.path().join(NAME)).unwrap();
+        fs::rename(seal.path(), seal.partial()).unwrap();
+        assert!(seal.read().unwrap().is_none());
+        assert_eq!(seal.recover().unwrap().unwrap().facts(), sealed().facts());
+        assert!(seal.read().unwrap().is_some());
+        fs::rename(seal.path(), seal.partial()).unwrap();
+        for end in 0..whole.len() {
+            fs::write(seal.partial(), &whole[..end]).unwrap();
+            assert!(seal.recover().unwrap().is_none(), "{end}");
+        }
+        seal.destroy().unwrap();
+        assert!(!seal.partial().exists());
     }
 
     #[test]

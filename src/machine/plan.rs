@@ -8,6 +8,7 @@ use super::effect::{AgentRun, ClaimPatience, Effect, EffectName, StartPatience, 
 use super::event::Ack;
 use super::failure::Failure;
 use super::state::{Millis, Run, State, Tally};
+use super::transition::in_turn;
 use super::verdict::{Ending, Verdict, VerdictKind};
 use crate::ids::RepoUrl;
 
@@ -249,10 +250,9 @@ fn ending(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Op
     let (failure, cause) = overtaken(run, state, situation, policy)
         .or_else(|| unchanged(state))
         .or_else(|| {
-            let effects = state.name().effects().iter();
-            effects
-                .copied()
-                .find_map(|effect| exhausted(run, effect, situation.now, policy))
+            let effects = state.name().effects().iter().copied();
+            let mut next = effects.filter(|effect| in_turn(state, *effect));
+            next.find_map(|effect| exhausted(run, effect, situation.now, policy))
         })?;
     Some(Ending::Failed {
         failure,

@@ -674,6 +674,23 @@ fn an_agent_that_is_lost_too_often_is_a_failure_and_a_parked_start_does_not_coun
 }
 
 #[test]
+fn an_agent_that_ends_well_at_its_last_attempt_is_not_lost() {
+    let mut history = up_to(EffectName::Agent);
+    history.push(ended(EffectName::Agent, 1, retry(Trouble::NoResult), 0));
+    history.push(Event::Intended {
+        effect: EffectName::Agent,
+        attempt: 2,
+        at: 0,
+    });
+    let fact = fact(EffectName::Agent, Changed::Yes);
+    history.push(ended(EffectName::Agent, 2, Outcome::Done { fact }, 0));
+    match plan(&fold(&history).unwrap(), at(60_000), &policy()) {
+        Plan::Do { effect, .. } => assert_eq!(effect.name(), EffectName::Handover),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn told_to_stop_the_runner_still_pushes_what_was_paid_for() {
     let told = |effect, stopping, on_term| {
         let mut history = up_to(effect);

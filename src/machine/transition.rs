@@ -196,7 +196,7 @@ fn intend(run: &mut Run, effect: EffectName, attempt: u32, at: Millis) -> Result
 }
 
 /// In `Cloned` the agent comes first, and the hand-over once it has ended well.
-fn in_turn(state: &State, effect: EffectName) -> bool {
+pub(super) fn in_turn(state: &State, effect: EffectName) -> bool {
     match state {
         State::Cloned { agent, .. } => (effect == EffectName::Handover) == agent.is_some(),
         State::Assigned
