@@ -146,10 +146,8 @@ fn warn_of_unknown_variables() {
         .filter_map(|(name, _)| name.into_string().ok())
         .collect();
     for (name, near) in unknown_variables(names.iter().map(String::as_str), &known) {
-        match near {
-            Some(near) => tracing::warn!("{name} is not a setting of this runner; did you mean {near}?"),
-            None => tracing::warn!("{name} is not a setting of this runner"),
-        }
+        let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        tracing::warn!("{name} is not a setting of this runner{meant}");
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Options {
     pub listen: SocketAddr,
 
     /// Where the journal, the private repository and the transcripts are
-    /// [default: /var/lib/runner; for `run` and `demo` $XDG_STATE_HOME/runner/TASK]
+    /// [default: /var/lib/runner; for `run` and `demo` `$XDG_STATE_HOME/runner/TASK`]
     #[arg(long, env = "RUNNER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
 
@@ -496,7 +496,7 @@ mod tests {
 
     #[test]
     fn durations_have_units_and_are_not_nothing() {
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
         for bad in ["", "90", "0s", "-1s", "soon"] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }

@@ -503,7 +503,7 @@ async fn next_request(inbox: &mut Option<mpsc::Receiver<Assign>>) -> Assign {
 /// The moment of being told to stop; never, where nobody can tell any more.
 async fn told(told: &mut watch::Receiver<Option<Instant>>) {
     if told.changed().await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

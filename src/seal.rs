@@ -78,12 +78,15 @@ impl Seal {
     pub fn write(&self, sealed: &Sealed) -> Result<(), SealError> {
         let path = self.path();
         let partial = self.partial();
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::StorageFull => SealError::DiskFull(path.clone()),
-            _ => SealError::Io {
-                path: path.clone(),
-                source,
-            },
+        let failed = |source: io::Error| {
+            if source.kind() == io::ErrorKind::StorageFull {
+                SealError::DiskFull(path.clone())
+            } else {
+                SealError::Io {
+                    path: path.clone(),
+                    source,
+                }
+            }
         };
         let on_disk = OnDisk {
             token: sealed.token.expose().to_owned(),

@@ -214,7 +214,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
 }
 
 fn is_too_long(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>())
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }
 
 fn parse(body: &[u8]) -> Result<Assignment, Refused> {

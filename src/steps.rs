@@ -321,6 +321,15 @@ fn git_refusal(error: &GitError, refused: Failure, token: &TokenFacts) -> Outcom
     }
 }
 
+/// What a probe makes of a refusal: what may pass is looked for again, what is final has ended the effect.
+fn not_found_out(refusal: Outcome) -> Result<Probe, AnswerLost> {
+    if let Outcome::Retry { cause, .. } = refusal {
+        Err(AnswerLost { cause })
+    } else {
+        Ok(Probe::Ended(refusal))
+    }
+}
+
 /// Either an outcome that came early, or what was wanted.
 macro_rules! or_outcome {
     ($result:expr) => {

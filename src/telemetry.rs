@@ -328,7 +328,7 @@ fn log(run: &Run, event: &Event, status: &Status) {
             Outcome::Parked { .. } => tracing::info!(task, boot, seq, head, "{effect} is parked"),
             Outcome::Superseded => tracing::warn!(task, boot, seq, head, "the task was ended elsewhere"),
             Outcome::Retry { cause, .. } => {
-                tracing::warn!(task, boot, seq, head, "{effect} will be tried again: {cause}")
+                tracing::warn!(task, boot, seq, head, "{effect} will be tried again: {cause}");
             }
             Outcome::Failed { failure, cause, .. } | Outcome::GivenUp { failure, cause } => {
                 tracing::error!(task, boot, seq, head, reason = %failure, "{effect} failed: {cause}");

@@ -17,7 +17,7 @@ use crate::driver::{Assigned, Driver, Parts};
 use crate::embedded::faults::Faults;
 use crate::embedded::task_api::{Mint, TaskApiServer};
 use crate::ids::{RepoUrl, TaskId};
-use crate::machine::{Assignment, Exit, Run as History, State};
+use crate::machine::{Assignment, Exit, Failure, Run as History, State};
 use crate::secret::Secret;
 use crate::steps::World;
 use crate::task::{TaskData, TaskRepo};
@@ -239,7 +239,7 @@ pub(super) fn conclude(exit: Exit, settings: &Settings) -> Exit {
     eprintln!();
     if let Some(verdict) = history.as_ref().and_then(|run| run.verdict.clone()) {
         eprintln!("{}: {}", verdict.kind, verdict.message);
-        if let Some(hint) = verdict.reason.and_then(|reason| reason.hint()) {
+        if let Some(hint) = verdict.reason.and_then(Failure::hint) {
             eprintln!("hint: {hint}");
         }
         if let Some(result) = result(&verdict.body) {

@@ -47,6 +47,10 @@ fn any_luck() -> impl Strategy<Value = Luck> {
 }
 
 /// What is outside, and outlives the runner.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing outside that is there or is not"
+)]
 #[derive(Debug, Default)]
 struct Outside {
     luck: Vec<Luck>,

@@ -740,10 +740,12 @@ fn the_diagram_and_the_list_of_failures_in_the_docs_are_the_machines() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/machine.md");
     let docs = std::fs::read_to_string(path).unwrap();
     let diagram = format!("```mermaid\n{}```\n", mermaid());
-    let rows: String = Failure::iter()
-        .map(|f| format!("| `{f}` | {} | {} |\n", f.sentence(), f.hint().unwrap_or("")))
-        .collect();
-    let failures = format!("| reason | what happened | what to do |\n|---|---|---|\n{rows}");
+    let rows = Failure::iter().map(|f| format!("| `{f}` | {} | {} |", f.sentence(), f.hint().unwrap_or("")));
+    let rows: Vec<String> = rows.collect();
+    let failures = format!(
+        "| reason | what happened | what to do |\n|---|---|---|\n{}\n",
+        rows.join("\n")
+    );
     let current = replace_part(&replace_part(&docs, "diagram", &diagram), "failures", &failures);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &current).unwrap();

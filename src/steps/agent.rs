@@ -161,9 +161,12 @@ async fn lay(world: &World, run: &AgentRun) -> Result<(), Outcome> {
         &run.checkout.branch,
         &world.author,
     );
-    laid.await.map_err(|error| match error {
-        GitError::DiskFull { .. } => failed(Failure::DiskFull, error.to_string()),
-        _ => not_started(&error.to_string()),
+    laid.await.map_err(|error| {
+        if matches!(error, GitError::DiskFull { .. }) {
+            failed(Failure::DiskFull, error.to_string())
+        } else {
+            not_started(&error.to_string())
+        }
     })
 }
 
@@ -261,10 +264,11 @@ fn exposes_nothing(world: &World, confinement: Confinement) -> Result<Confinemen
 
 fn io_failure(path: &Path, error: &std::io::Error) -> Outcome {
     let text = format!("failed to write {}: {error}", path.display());
-    match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => failed(Failure::DiskFull, text),
-        _ => failed(Failure::Internal, text),
-    }
+    let full = matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    );
+    failed(if full { Failure::DiskFull } else { Failure::Internal }, text)
 }
 
 fn not_started(cause: &str) -> Outcome {

@@ -1,5 +1,6 @@
 //! What the agent is told: the task as data between marks that its text cannot contain.
 
+use std::fmt::Write;
 use std::io;
 use std::path::Path;
 
@@ -23,13 +24,13 @@ pub(super) fn compose(task: &Task, checkout: &Checkout, desk: &Path) -> io::Resu
         task.repo, checkout.branch, checkout.base
     );
     if let Some(source) = &task.source_url {
-        prompt.push_str(&format!("The task comes from {source}.\n"));
+        let _ = writeln!(prompt, "The task comes from {source}.");
     }
     prompt.push_str(&fenced("task", &mark, &task.description));
     if task.context.len() > CONTEXT_IN_PROMPT {
         let file = desk.join("context.md");
         std::fs::write(&file, &task.context)?;
-        prompt.push_str(&format!("\nIts context is long, and is in {}.\n", file.display()));
+        let _ = writeln!(prompt, "\nIts context is long, and is in {}.", file.display());
     } else if !task.context.trim().is_empty() {
         prompt.push_str(&fenced("context", &mark, &task.context));
     }

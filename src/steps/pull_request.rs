@@ -1,7 +1,7 @@
 //! `pull_request`: looked for by this task's marker, opened where there is none, looked for again where that is refused.
 
 use super::text::{body, title};
-use super::{World, failed, lost, or_outcome, retry};
+use super::{World, failed, lost, not_found_out, or_outcome, retry};
 use crate::adapters::forge::{Forge, ForgeAddress, ForgeError, NewPullRequest, PullRequest as Found, Unprocessable};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
@@ -25,10 +25,7 @@ pub(super) async fn probe(world: &World, work: &Work, call: &Call) -> Result<Pro
     match find(&forge, &token, work, call).await {
         Ok(Some(found)) => Ok(Probe::Ended(done(&found))),
         Ok(None) => Ok(Probe::NotDone { ran_ms: 0 }),
-        Err(error) => match refusal(&error, work)? {
-            Outcome::Retry { cause, .. } => Err(lost(cause)),
-            outcome => Ok(Probe::Ended(outcome)),
-        },
+        Err(error) => not_found_out(refusal(&error, work)?),
     }
 }
 

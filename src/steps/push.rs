@@ -1,6 +1,6 @@
 //! `push`: the head goes to the working branch. What the remote branch is at decides, before and after.
 
-use super::{World, failed, git_refusal, lost, or_outcome};
+use super::{World, failed, git_refusal, lost, not_found_out, or_outcome};
 use crate::adapters::git::{GitError, RemoteRefs};
 use crate::driver::{AnswerLost, Probe};
 use crate::ids::CommitId;
@@ -20,10 +20,7 @@ pub(super) async fn probe(world: &World, work: &Work, head: &CommitId) -> Result
             Standing::AtHead => Probe::Ended(done()),
             Standing::Elsewhere(outcome) => Probe::Ended(outcome),
         }),
-        Err(error) => match git_refusal(&error, Failure::PushRejected, &work.token) {
-            Outcome::Retry { cause, .. } => Err(lost(cause)),
-            outcome => Ok(Probe::Ended(outcome)),
-        },
+        Err(error) => not_found_out(git_refusal(&error, Failure::PushRejected, &work.token)),
     }
 }
 

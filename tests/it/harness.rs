@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 pub(crate) const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 /// Long enough that a test which waits for it has failed, short enough to be told so.
-pub(crate) const NEVER: Duration = Duration::from_secs(60);
+pub(crate) const NEVER: Duration = Duration::from_mins(1);
 /// Searched for in every byte that a run leaves.
 pub(crate) const CANARY: &str = "ghs_canary0123456789";
 /// An agent that leaves one change, uncommitted, and counts how often it ran.
@@ -57,7 +57,7 @@ impl Outside {
         let forge = start_forge(&git, &token, &faults).await;
         let api = TaskApiServer::start(faults.clone()).await.unwrap();
         let task: TaskId = "t-1".parse().unwrap();
-        api.add_task(&task, data(&git), Mint::fixed(token, Duration::from_secs(3600)));
+        api.add_task(&task, data(&git), Mint::fixed(token, Duration::from_hours(1)));
         Self {
             api,
             git,
@@ -322,10 +322,9 @@ impl Serving {
     }
 
     pub(crate) async fn wait(&mut self) -> ExitStatus {
-        match tokio::time::timeout(NEVER, self.child.wait()).await {
-            Ok(status) => status.unwrap(),
-            Err(_) => panic!("it does not end: {}", self.log()),
-        }
+        let ended = tokio::time::timeout(NEVER, self.child.wait()).await;
+        assert!(ended.is_ok(), "it does not end: {}", self.log());
+        ended.unwrap().unwrap()
     }
 
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
