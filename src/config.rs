@@ -135,7 +135,7 @@ pub struct Options {
     pub agent_kill_grace: Duration,
 
     /// Names of further variables that the agent gets as they are, comma-separated
-    #[arg(long, env = "RUNNER_AGENT_ENV", value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, env = "RUNNER_AGENT_ENV", value_parser = agent_variable, value_name = "NAMES", value_delimiter = ',')]
     pub agent_env: Vec<String>,
 
     /// What SIGTERM does to a task under way: report it as failed, or park it for the next start
@@ -472,6 +472,16 @@ fn usd(text: &str) -> Result<MicroUsd, String> {
     match text.parse::<MicroUsd>() {
         Ok(amount) if amount > MicroUsd::default() => Ok(amount),
         Ok(_) | Err(_) => Err("an amount such as 10 or 2.50 is allowed".to_owned()),
+    }
+}
+
+fn agent_variable(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.starts_with("RUNNER_") {
+        Ok(name.to_owned())
+    } else {
+        Err("names of variables are allowed, but for those that begin with RUNNER_".to_owned())
     }
 }
 

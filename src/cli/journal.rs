@@ -254,7 +254,10 @@ impl PostMortem {
                 whole: self.problems().is_empty(),
                 problems: self.problems(),
             },
-            task: self.run.assignment.as_ref(),
+            task: self.run.assignment.as_ref().map(|assignment| DumpedTask {
+                task_id: assignment.task_id.as_str(),
+                api_url: assignment.api_url.as_str(),
+            }),
             state: self.run.state_name().map(|s| s.to_string()),
             boots: self.run.boot.number,
             verdict: verdict(&self.run),
@@ -379,10 +382,18 @@ fn span(ms: Millis) -> String {
 #[derive(Serialize)]
 struct Header<'a> {
     journal: Journal,
-    task: Option<&'a crate::machine::Assignment>,
+    task: Option<DumpedTask<'a>>,
     state: Option<String>,
     boots: u32,
     verdict: Option<VerdictStatus>,
+}
+
+#[derive(Serialize)]
+struct DumpedTask<'a> {
+    #[serde(rename = "taskID")]
+    task_id: &'a str,
+    #[serde(rename = "apiURL")]
+    api_url: &'a str,
 }
 
 #[derive(Serialize)]

@@ -10,7 +10,7 @@ use runner_journal::Journal;
 use tokio::sync::watch;
 
 use super::CliError;
-use super::local::{clock, on_runtime, term};
+use super::local::{clock, on_runtime, term, tidy};
 use super::progress::Progress;
 use crate::config::{Options, Role, Settings, state_home};
 use crate::driver::{Assigned, Driver, Parts};
@@ -216,6 +216,7 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
         let assignment = Assignment {
             task_id: id,
             api_url: api.api_url().clone(),
+            trace: None,
         };
         if driver.assign(assignment)? == Assigned::Stopping {
             progress.finish();
@@ -229,7 +230,9 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
     }
     let exit = driver.drive().await;
     progress.finish();
-    Ok(exit?)
+    let exit = exit?;
+    tidy(exit, &settings);
+    Ok(exit)
 }
 
 /// Says how it ended: the one line that a script wants on standard output, the rest for a person.

@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use super::CliError;
-use super::local::{clock, on_runtime, term};
+use super::local::{clock, on_runtime, term, tidy};
 use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Parts};
 use crate::server::{Listener, router};
@@ -70,5 +70,6 @@ async fn serve(settings: Settings) -> Result<u8, CliError> {
     // The listener lives as long as the process: /healthz answers to the last moment.
     tokio::spawn(async move { axum::serve(listener, routes).await });
     let exit = driver.drive().await?;
+    tidy(exit, &settings);
     Ok(exit.code())
 }

@@ -299,6 +299,7 @@ fn assignment() -> Assignment {
     Assignment {
         task_id: "t".parse().unwrap(),
         api_url: "http://127.0.0.1:1".parse().unwrap(),
+        trace: None,
     }
 }
 

@@ -38,6 +38,7 @@ fn assignment() -> Assignment {
     Assignment {
         task_id: "t-1".parse().unwrap(),
         api_url: "http://api:8081".parse().unwrap(),
+        trace: None,
     }
 }
 
