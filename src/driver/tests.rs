@@ -320,7 +320,7 @@ enum Ended {
 impl Bench {
     fn new(world: World) -> Self {
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: in_memory(),
             world,
             began: Instant::now(),
             told: watch::Sender::new(None),
@@ -379,6 +379,13 @@ impl Bench {
         snapshot.read(|row| rows.push(row.clone())).unwrap();
         record::replay(&rows, |hash| snapshot.blob(hash).unwrap()).unwrap()
     }
+}
+
+/// What is tested here is what the rows say, a thousand times over; whether they survive power loss is the journal's tests'.
+fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
