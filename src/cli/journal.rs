@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use runner_journal::{Entry, Hash, Row, Snapshot, Summary};
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use strum::{Display, EnumString, VariantNames};
 
@@ -352,16 +353,16 @@ fn describe(row: &Row, intended: &mut Option<Millis>) -> String {
 
 /// A body in words: its text first, then `name=value`. The tags say what the row says already.
 fn words(body: &str) -> String {
-    fn collect(name: &str, value: &serde_json::Value, out: &mut Vec<String>) {
+    fn collect(name: &str, value: &Value, out: &mut Vec<String>) {
         match value {
-            serde_json::Value::Object(fields) => fields.iter().for_each(|(name, value)| collect(name, value, out)),
-            serde_json::Value::String(text) if matches!(name, "message" | "cause" | "failure") => {
-                out.insert(0, text.clone())
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| collect(name, value, out)),
+            Value::String(text) if matches!(name, "message" | "cause" | "failure") => {
+                out.insert(0, text.clone());
             }
-            serde_json::Value::String(tag) if matches!(name, "outcome" | "fact" | "found") && *tag != "retry" => {}
-            serde_json::Value::String(text) => out.push(format!("{name}={text}")),
-            serde_json::Value::Null => {}
-            other => out.push(format!("{name}={other}")),
+            Value::String(tag) if matches!(name, "outcome" | "fact" | "found") && *tag != "retry" => {}
+            Value::String(text) => out.push(format!("{name}={text}")),
+            Value::Null => {}
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) => out.push(format!("{name}={value}")),
         }
     }
     let mut out = Vec::new();

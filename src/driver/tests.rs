@@ -10,12 +10,11 @@ use strum::IntoEnumIterator;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{
     Ack, AgentReport, Checkout, Fact, Failure, Handover, NoChanges, PullRequest, StartPatience, TokenFacts,
     TokenHistory, Trouble, VerdictKind,
 };
-use crate::task::Task;
+use crate::task::sample;
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +141,7 @@ impl Outside {
     fn work(&mut self, effect: &Effect) -> Outcome {
         match effect {
             Effect::Start { .. } => done(Fact::Started { told: true }),
-            Effect::Data => done(Fact::Data { task: task() }),
+            Effect::Data => done(Fact::Data { task: sample() }),
             Effect::Token { history } => {
                 if self.token_marked {
                     return failed(match history {
@@ -273,15 +272,6 @@ impl Execute for World {
     fn notes(&self) -> Vec<Note> {
         Vec::new()
     }
-}
-
-fn task() -> Arc<Task> {
-    let raw = br#"{"description":"do it","context":"","repo":{"url":"http://127.0.0.1:1/o/r"}}"#;
-    let policy = RepoPolicy {
-        plain_http: PlainHttp::LoopbackOnly,
-        local: LocalRepos::Refused,
-    };
-    Arc::new(Task::parse(raw, policy).unwrap())
 }
 
 fn policy() -> Policy {
