@@ -239,6 +239,8 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
 pub(super) fn conclude(exit: Exit, settings: &Settings) -> Exit {
     let history = history(&settings.journal);
     let journal = settings.journal.display();
+    // As it was called: it need not be in PATH.
+    let program = std::env::args().next().unwrap_or_else(|| "runner".to_owned());
     eprintln!();
     if let Some(verdict) = history.as_ref().and_then(|run| run.verdict.clone()) {
         eprintln!("{}: {}", verdict.kind, verdict.message);
@@ -250,12 +252,12 @@ pub(super) fn conclude(exit: Exit, settings: &Settings) -> Exit {
         }
     } else if exit.code() == 75 {
         eprintln!(
-            "not finished; go on with: runner run --resume --state-dir {}",
+            "not finished; go on with: {program} run --resume --state-dir {}",
             settings.state_dir.display()
         );
     }
     eprintln!("journal: {journal}");
-    eprintln!("look at it with: runner journal dump {journal}");
+    eprintln!("look at it with: {program} journal dump {journal}");
     exit
 }
 
