@@ -1,0 +1,162 @@
+//! The docs against the binary and the tree: settings that `--help` shows, and files that links name.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Secrets are no flags, so `--help` does not show them.
+const ENVIRONMENT_ALONE: [&str; 2] = ["RUNNER_TASK_TOKEN", "RUNNER_TASK_TOKEN_FILE"];
+/// Flags of clap's own.
+const NO_SETTINGS: [&str; 2] = ["--help", "--version"];
+
+fn help() -> String {
+    // A wide terminal and none of our variables: no line is broken, and no value is shown.
+    let output = Command::new(env!("CARGO_BIN_EXE_runner"))
+        .args(["serve", "--help"])
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Every word of `text` that `begins` so and goes on with what a name may have in it.
+fn words<'a>(text: &'a str, begins: &'a str, goes_on: fn(char) -> bool) -> impl Iterator<Item = String> + 'a {
+    text.match_indices(begins)
+        .filter(|(at, _)| !text[..*at].ends_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
+        .map(move |(at, _)| {
+            let rest = &text[at + begins.len()..];
+            let end = rest.find(|c| !goes_on(c)).unwrap_or(rest.len());
+            format!("{begins}{}", &rest[..end])
+        })
+        .filter(|word| word.len() > begins.len())
+}
+
+fn flags(text: &str) -> BTreeSet<String> {
+    let name = |c: char| c.is_ascii_lowercase() || c == '-';
+    words(text, "--", name)
+        .filter(|flag| !NO_SETTINGS.contains(&flag.as_str()))
+        .collect()
+}
+
+fn variables(text: &str) -> BTreeSet<String> {
+    words(text, "RUNNER_", |c| c.is_ascii_uppercase() || c == '_').collect()
+}
+
+/// The tables' rows alone: the text around them may name anything.
+fn rows(docs: &str) -> Vec<Vec<&str>> {
+    docs.lines()
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect()
+}
+
+#[test]
+fn the_settings_in_the_docs_are_those_of_the_binary() {
+    let help = help();
+    // The example at the end names variables with values of its own.
+    let settings = help.split("\nExample:").next().unwrap();
+    let docs = fs::read_to_string(Path::new(ROOT).join("docs/settings.md")).unwrap();
+    let rows = rows(&docs);
+    let named = |column: usize, begins: &str| -> BTreeSet<String> {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let names = cells.map(|cell| cell.trim_matches('`').to_owned());
+        names.filter(|name| name.starts_with(begins)).collect()
+    };
+    assert_eq!(named(0, "--"), flags(settings), "flags: docs, then the binary");
+    assert_eq!(
+        named(1, "RUNNER_"),
+        variables(settings),
+        "variables: docs, then the binary"
+    );
+    assert_eq!(named(0, "RUNNER_"), ENVIRONMENT_ALONE.map(str::to_owned).into());
+    for row in rows.iter().filter(|row| row[0].starts_with("`--")) {
+        let variable = row[0].trim_matches(['`', '-']).replace('-', "_").to_uppercase();
+        assert_eq!(
+            row[1],
+            format!("`RUNNER_{variable}`"),
+            "a flag and its variable are named alike"
+        );
+    }
+}
+
+#[test]
+fn the_defaults_in_the_docs_are_those_of_the_binary() {
+    let help = help().split_whitespace().collect::<Vec<_>>().join(" ");
+    let docs = fs::read_to_string(Path::new(ROOT).join("docs/settings.md")).unwrap();
+    for row in rows(&docs).iter().filter(|row| row[0].starts_with("`--")) {
+        let variable = row[1].trim_matches('`');
+        // clap's own: after the variable, where the help's text has no default of its own.
+        let Some(after) = help.split(&format!("[env: {variable}=]")).nth(1) else {
+            panic!("{variable} is not in the help");
+        };
+        if let Some(default) = after
+            .strip_prefix(" [default: ")
+            .and_then(|rest| rest.split(']').next())
+        {
+            let default = format!("`{}`", default.trim_matches('"'));
+            assert_eq!(row[2], default, "{variable}");
+        }
+    }
+}
+
+fn markdown(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            markdown(&path, found);
+        } else if path.extension().is_some_and(|e| e == "md") {
+            found.push(path);
+        }
+    }
+}
+
+/// Headings as GitHub names them in links.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut code = false;
+    let headings = text.lines().filter(|line| {
+        code ^= line.starts_with("```");
+        !code && line.starts_with('#')
+    });
+    let anchor = |heading: &str| -> String {
+        let title = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = title
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    };
+    headings.map(anchor).collect()
+}
+
+#[test]
+fn every_relative_link_in_the_docs_names_something_that_is_there() {
+    let root = Path::new(ROOT);
+    let mut files: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
+        .map(|name| root.join(name))
+        .into();
+    markdown(&root.join("docs"), &mut files);
+    let mut links = 0;
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            links += 1;
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let named = if path.is_empty() {
+                file.clone()
+            } else {
+                file.parent().unwrap().join(path)
+            };
+            assert!(named.exists(), "{}: {target}", file.display());
+            if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(&named).unwrap());
+                assert!(there.contains(anchor), "{}: {target}: {there:?}", file.display());
+            }
+        }
+    }
+    assert!(links > 0, "no link was found, so nothing was shown");
+}
