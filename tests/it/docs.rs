@@ -1,7 +1,5 @@
 //! The docs against the binary and the tree: settings that `--help` shows, and files that links name.
 
-#![expect(clippy::unwrap_used, reason = "docs or a binary that cannot be read are a failure")]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
