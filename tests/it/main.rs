@@ -8,6 +8,7 @@
 )]
 
 mod agent_run;
+mod door;
 mod git;
 mod harness;
 mod supervise;
