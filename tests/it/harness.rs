@@ -106,7 +106,7 @@ impl Outside {
     }
 }
 
-fn data(git: &GitServer) -> TaskData {
+pub(crate) fn data(git: &GitServer) -> TaskData {
     TaskData {
         description: "Make a change\n\nAny will do.".to_owned(),
         context: "There is nothing to know.".to_owned(),

@@ -9,6 +9,7 @@
 
 mod agent_run;
 mod door;
+mod faults;
 mod git;
 mod harness;
 mod supervise;
