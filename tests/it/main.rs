@@ -12,5 +12,6 @@ mod door;
 mod faults;
 mod git;
 mod harness;
+mod isolation;
 mod supervise;
 mod sweep;
