@@ -24,7 +24,8 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  RUNNER_STATE_DIR=/data/state RUNNER_WORKSPACE=/data/work RUNNER_SECRETS_DIR=/data/secrets runner serve
+  RUNNER_STATE_DIR=/data/state RUNNER_SECRETS_DIR=/data/secrets \\
+    RUNNER_WORKSPACE=/data/work runner serve
   curl -sS -H 'Content-Type: application/json' \\
        -d '{\"taskID\": \"my-task\", \"apiURL\": \"http://api:8081\"}' http://127.0.0.1:8888/task")]
 pub(super) struct Serve {

@@ -13,5 +13,6 @@ mod faults;
 mod git;
 mod harness;
 mod isolation;
+mod settings;
 mod supervise;
 mod sweep;
