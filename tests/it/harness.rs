@@ -418,3 +418,13 @@ pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, serde_json
     let body = serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text));
     (status, body)
 }
+
+/// A program as a user who is not root: as oneself, where one is not.
+pub(crate) fn as_somebody(program: &Path) -> Command {
+    if !nix::unistd::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "1001", "--regid", "1001", "--clear-groups", "--"]).arg(program);
+    command
+}

@@ -13,6 +13,7 @@ mod faults;
 mod git;
 mod harness;
 mod isolation;
+mod journal_cli;
 mod settings;
 mod supervise;
 mod sweep;
