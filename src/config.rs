@@ -486,7 +486,9 @@ fn host(text: &str) -> Result<String, String> {
     };
     match host {
         Ok(host) if !text.is_empty() => Ok(host.to_string()),
-        Ok(_) | Err(_) => Err("host names and addresses are allowed, comma-separated, without scheme and port".to_owned()),
+        Ok(_) | Err(_) => {
+            Err("host names and addresses are allowed, comma-separated, without scheme and port".to_owned())
+        }
     }
 }
 
@@ -497,7 +499,10 @@ fn passed_on(text: &str) -> Result<String, String> {
     if plain && !text.starts_with("RUNNER_") {
         Ok(text.to_owned())
     } else {
-        Err("names of variables are allowed, comma-separated; those that begin with RUNNER_ stay with the runner".to_owned())
+        Err(
+            "names of variables are allowed, comma-separated; those that begin with RUNNER_ stay with the runner"
+                .to_owned(),
+        )
     }
 }
 

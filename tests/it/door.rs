@@ -32,12 +32,23 @@ fn get(door: &str, route: &str) -> reqwest::RequestBuilder {
 
 /// An error body is `error` and `details`, both saying something, and nothing else.
 fn says(body: &Value, what: &str, case: &str) {
-    let fields: Vec<&String> = body.as_object().unwrap_or_else(|| panic!("{case}: {body}")).keys().collect();
+    let fields: Vec<&String> = body
+        .as_object()
+        .unwrap_or_else(|| panic!("{case}: {body}"))
+        .keys()
+        .collect();
     assert_eq!(fields, ["details", "error"], "{case}");
     for field in ["error", "details"] {
-        assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{case}: {body}");
+        assert!(
+            body[field].as_str().is_some_and(|text| !text.is_empty()),
+            "{case}: {body}"
+        );
     }
-    let text = format!("{} {}", body["error"].as_str().unwrap(), body["details"].as_str().unwrap());
+    let text = format!(
+        "{} {}",
+        body["error"].as_str().unwrap(),
+        body["details"].as_str().unwrap()
+    );
     assert!(text.contains(what), "{case}: {what:?} is not in {text:?}");
 }
 
@@ -63,9 +74,16 @@ async fn one_task_is_taken_once_and_again_and_no_other_while_everything_else_ans
     let bench = Bench::new(&outside).with("RUNNER_AGENT_COMMAND", WAITING_AGENT);
     let mut first = bench.start();
     let address = door(&first).await;
-    assert_eq!(answer(get(&address, "/healthz")).await, (200, json!("ok")), "from the first moment");
+    assert_eq!(
+        answer(get(&address, "/healthz")).await,
+        (200, json!("ok")),
+        "from the first moment"
+    );
     let (_, idle) = answer(get(&address, "/status")).await;
-    assert_eq!((&idle["taskID"], &idle["state"], &idle["since"]), (&Value::Null, &Value::Null, &Value::Null));
+    assert_eq!(
+        (&idle["taskID"], &idle["state"], &idle["since"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
     assert_eq!((&idle["boot"], &idle["seq"]), (&json!(1), &json!(1)));
     let beats = beat(&address);
     assigned_once_and_no_other(&address, &outside).await;
@@ -75,7 +93,10 @@ async fn one_task_is_taken_once_and_again_and_no_other_while_everything_else_ans
     shows_what_is_on_disk(&address, &bench, 1).await;
     measures(&address, 1).await;
     first.kill().await;
-    assert!(beats.load(Ordering::SeqCst) > 3 && beats.load(Ordering::SeqCst) < BROKEN, "/healthz failed");
+    assert!(
+        beats.load(Ordering::SeqCst) > 3 && beats.load(Ordering::SeqCst) < BROKEN,
+        "/healthz failed"
+    );
 
     let mut second = bench.start();
     let address = door(&second).await;
@@ -95,7 +116,11 @@ async fn one_task_is_taken_once_and_again_and_no_other_while_everything_else_ans
 }
 
 async fn until_agent_began(serving: &Serving) {
-    assert!(serving.line_with("\"message\":\"agent\"").await.is_some(), "{}", serving.log());
+    assert!(
+        serving.line_with("\"message\":\"agent\"").await.is_some(),
+        "{}",
+        serving.log()
+    );
 }
 
 /// So many beats say that one of them was not a 200.
@@ -139,12 +164,27 @@ async fn shows_what_is_on_disk(door: &str, bench: &Bench, boot: u32) {
     let fields: Vec<&String> = shown.as_object().unwrap().keys().collect();
     assert_eq!(
         fields,
-        ["boot", "journalHead", "seq", "since", "state", "taskID", "verdict", "version"]
+        [
+            "boot",
+            "journalHead",
+            "seq",
+            "since",
+            "state",
+            "taskID",
+            "verdict",
+            "version"
+        ]
     );
     let rows = bench.dump();
-    let row = rows.iter().find(|row| row["seq"] == shown["seq"]).expect("the row that is shown");
+    let row = rows
+        .iter()
+        .find(|row| row["seq"] == shown["seq"])
+        .expect("the row that is shown");
     assert_eq!(shown["journalHead"], row["hash"]);
-    assert_eq!((&shown["boot"], &shown["state"], &shown["taskID"]), (&json!(boot), &json!("Cloned"), &json!("t-1")));
+    assert_eq!(
+        (&shown["boot"], &shown["state"], &shown["taskID"]),
+        (&json!(boot), &json!("Cloned"), &json!("t-1"))
+    );
     assert_eq!(shown["verdict"], Value::Null);
     let entered = rows.iter().find(|row| row["to"] == "Cloned").unwrap();
     assert_eq!(shown["since"], entered["at"]);
@@ -155,7 +195,10 @@ async fn shows_what_is_on_disk(door: &str, bench: &Bench, boot: u32) {
 async fn measures(door: &str, boot: u32) {
     let response = get(door, "/metrics").send().await.unwrap();
     let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
-    assert!(content_type.starts_with("application/openmetrics-text; version=1.0.0"), "{content_type}");
+    assert!(
+        content_type.starts_with("application/openmetrics-text; version=1.0.0"),
+        "{content_type}"
+    );
     let text = response.text().await.unwrap();
     let mut declared: Vec<&str> = Vec::new();
     let lines: Vec<&str> = text.lines().collect();
@@ -249,7 +292,12 @@ async fn what_is_malformed_gets_its_code_and_is_told_what_is_wrong_and_moves_not
         says(&body, what, &sent);
         assert!(!body.to_string().contains("hunter2"), "{body}");
     }
-    for media_type in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonp")] {
+    for media_type in [
+        None,
+        Some("text/plain"),
+        Some("application/x-www-form-urlencoded"),
+        Some("application/jsonp"),
+    ] {
         let mut request = client().post(format!("{address}/task")).body(outside.assignment());
         if let Some(media_type) = media_type {
             request = request.header("content-type", media_type);
@@ -272,7 +320,11 @@ async fn what_is_malformed_gets_its_code_and_is_told_what_is_wrong_and_moves_not
         says(&body, "POST /task", "a route");
     }
     let (_, shown) = answer(get(&address, "/status")).await;
-    assert_eq!((&shown["taskID"], &shown["seq"]), (&Value::Null, &json!(1)), "nothing was moved");
+    assert_eq!(
+        (&shown["taskID"], &shown["seq"]),
+        (&Value::Null, &json!(1)),
+        "nothing was moved"
+    );
     let with_charset = client()
         .post(format!("{address}/task"))
         .header("content-type", "Application/JSON; charset=utf-8")
@@ -357,7 +409,13 @@ async fn only_the_hosts_of_the_allow_list_may_be_named() {
     let bench = Bench::new(&outside).with("RUNNER_API_ALLOW", "api.example, 127.0.0.1");
     let serving = bench.start();
     let address = door(&serving).await;
-    for refused in ["http://localhost:1", "http://example", "http://xapi.example", "http://api.example.org", "http://[::1]"] {
+    for refused in [
+        "http://localhost:1",
+        "http://example",
+        "http://xapi.example",
+        "http://api.example.org",
+        "http://[::1]",
+    ] {
         let body = json!({"taskID": "t-1", "apiURL": refused}).to_string();
         let (status, body) = answer(post(&address, body)).await;
         assert_eq!(status, 403, "{refused}");
@@ -375,11 +433,15 @@ async fn a_journal_that_cannot_be_written_is_a_503_and_the_process_ends_to_be_st
         let direct = bench.command();
         let mut command = Command::new("sh");
         // Without this the kernel would kill the process instead of refusing the write.
-        command.args(["-c", "trap '' XFSZ; exec \"$0\" serve"]).arg(direct.get_program());
+        command
+            .args(["-c", "trap '' XFSZ; exec \"$0\" serve"])
+            .arg(direct.get_program());
         command.env_clear();
         command.envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.stdin(std::process::Stdio::null());
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
         let mut serving = Serving::spawn(command);
         let address = door(&serving).await;
         // It answers once its own start is in the journal.
@@ -395,10 +457,18 @@ async fn a_journal_that_cannot_be_written_is_a_503_and_the_process_ends_to_be_st
         assert_eq!(status, 503, "{body}");
         says(&body, "the journal cannot be written", "503");
         assert_eq!(serving.wait().await.code(), Some(75), "{}", serving.log());
-        assert!(serving.log().contains("failed to write the journal"), "{}", serving.log());
+        assert!(
+            serving.log().contains("failed to write the journal"),
+            "{}",
+            serving.log()
+        );
         assert_eq!(bench.dump().len(), before, "nothing was half written");
     }
     let mut serving = bench.start();
-    assert_eq!(serving.assign(&outside.assignment()).await, Some(200), "there is room again");
+    assert_eq!(
+        serving.assign(&outside.assignment()).await,
+        Some(200),
+        "there is room again"
+    );
     assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
 }

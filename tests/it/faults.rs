@@ -122,14 +122,22 @@ async fn a_token_whose_answer_is_lost_is_ambiguous_once_and_nothing_is_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_to_push_pull_request_or_status_is_found_and_nothing_is_done_twice() {
-    for endpoint in [Endpoint::GitPush, Endpoint::PullCreate, Endpoint::Verdict, Endpoint::Started] {
+    for endpoint in [
+        Endpoint::GitPush,
+        Endpoint::PullCreate,
+        Endpoint::Verdict,
+        Endpoint::Started,
+    ] {
         let trial = Trial::faulty(&once(endpoint, Fault::DropAfter)).await;
         trial.ends_with(0).await;
         trial.completed().await;
         assert_eq!(trial.outside.forge.calls(Endpoint::PullCreate).len(), 1, "{endpoint}");
         // git's own client sends a push again where the line was cut; the lease keeps the second one from doing anything.
         let pushes = trial.outside.git.counts().pushes;
-        assert!(pushes == 1 || (endpoint == Endpoint::GitPush && pushes == 2), "{endpoint}: {pushes}");
+        assert!(
+            pushes == 1 || (endpoint == Endpoint::GitPush && pushes == 2),
+            "{endpoint}: {pushes}"
+        );
         assert_eq!(trial.bench.rows("outcome", Some("push")).len(), 1, "{endpoint}");
         let sent = trial.counts().verdicts_received.len();
         assert_eq!(sent, if endpoint == Endpoint::Verdict { 2 } else { 1 }, "{endpoint}");
@@ -139,7 +147,10 @@ async fn a_lost_answer_to_push_pull_request_or_status_is_found_and_nothing_is_do
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_that_could_not_be_minted_is_not_called_lost() {
     let trial = Trial::new().await;
-    trial.outside.api.add_task(&trial.outside.task, data(&trial.outside.git), Mint::failing());
+    trial
+        .outside
+        .api
+        .add_task(&trial.outside.task, data(&trial.outside.git), Mint::failing());
     trial.ends_with(1).await;
     trial.failed("TokenMintFailed");
     trial.nothing_was_run().await;
@@ -155,7 +166,9 @@ async fn a_token_that_could_not_be_minted_is_not_called_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn errors_that_pass_are_waited_for_wherever_they_come() {
     use strum::IntoEnumIterator;
-    let everywhere: Vec<_> = Endpoint::iter().map(|e| (e, Fault::Status(503), Times::Next(2))).collect();
+    let everywhere: Vec<_> = Endpoint::iter()
+        .map(|e| (e, Fault::Status(503), Times::Next(2)))
+        .collect();
     let trial = Trial::faulty(&everywhere).await;
     trial.ends_with(0).await;
     trial.completed().await;
@@ -170,7 +183,11 @@ async fn errors_that_pass_are_waited_for_wherever_they_come() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_concurrent_update_of_the_token_is_asked_again_and_retry_after_is_kept() {
     let trial = Trial::faulty(&[
-        (Endpoint::Token, says(409, "concurrent update conflict, retry"), Times::Next(2)),
+        (
+            Endpoint::Token,
+            says(409, "concurrent update conflict, retry"),
+            Times::Next(2),
+        ),
         (
             Endpoint::Data,
             Fault::Answer {
@@ -195,9 +212,15 @@ async fn a_concurrent_update_of_the_token_is_asked_again_and_retry_after_is_kept
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_report_that_cannot_be_delivered_is_delivered_by_a_later_start_in_the_same_bytes() {
-    for (agent, code, event) in [(crate::harness::AGENT, 0, "completed"), ("echo no >&2; exit 1", 1, "failed")] {
+    for (agent, code, event) in [
+        (crate::harness::AGENT, 0, "completed"),
+        ("echo no >&2; exit 1", 1, "failed"),
+    ] {
         let trial = Trial::with(&[("RUNNER_API_PATIENCE", "1s"), ("RUNNER_AGENT_COMMAND", agent)]).await;
-        trial.outside.faults.inject(Endpoint::Verdict, Fault::Refuse, Times::Always);
+        trial
+            .outside
+            .faults
+            .inject(Endpoint::Verdict, Fault::Refuse, Times::Always);
         trial.ends_with(75).await;
         assert_eq!(trial.counts().verdict, None);
         let tried = trial.asked(Endpoint::Verdict);
@@ -208,10 +231,17 @@ async fn a_report_that_cannot_be_delivered_is_delivered_by_a_later_start_in_the_
         assert_eq!(trial.outside.verdict()["event"], event, "{log}");
         let calls = trial.outside.api.calls(Endpoint::Verdict);
         assert!(calls.windows(2).all(|pair| pair[0].body == pair[1].body), "other bytes");
-        assert_eq!((trial.counts().verdicts_received.len(), trial.counts().acknowledgements), (1, 1));
+        assert_eq!(
+            (trial.counts().verdicts_received.len(), trial.counts().acknowledgements),
+            (1, 1)
+        );
         trial.one_verdict();
         let said = trial.bench.rows("verdict", None);
-        assert_eq!(said[0]["body"], trial.outside.verdict(), "the frozen bytes are what was sent");
+        assert_eq!(
+            said[0]["body"],
+            trial.outside.verdict(),
+            "the frozen bytes are what was sent"
+        );
         trial.ends_with(0).await;
         assert_eq!(trial.counts().verdicts_received.len(), 1, "there is nothing left to do");
     }
@@ -280,9 +310,16 @@ async fn a_branch_that_is_there_already_is_a_conflict_before_the_agent_is_paid()
     trial.outside.remote(&["branch", "runner/t-1", "main"]);
     trial.ends_with(1).await;
     let message = trial.failed("PushConflict");
-    assert!(message.contains("runner/t-1") && message.contains(trial.outside.base.as_str()), "{message}");
+    assert!(
+        message.contains("runner/t-1") && message.contains(trial.outside.base.as_str()),
+        "{message}"
+    );
     trial.nothing_was_run().await;
-    assert_eq!(trial.outside.branch().await.as_ref(), Some(&trial.outside.base), "untouched");
+    assert_eq!(
+        trial.outside.branch().await.as_ref(),
+        Some(&trial.outside.base),
+        "untouched"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,7 +332,11 @@ async fn a_branch_that_appears_while_the_agent_runs_is_a_conflict_and_is_left_al
     trial.bench.let_the_agent_go();
     assert_eq!(serving.wait().await.code(), Some(1), "{}", serving.log());
     trial.failed("PushConflict");
-    assert_eq!(trial.outside.branch().await.as_ref(), Some(&trial.outside.base), "untouched");
+    assert_eq!(
+        trial.outside.branch().await.as_ref(),
+        Some(&trial.outside.base),
+        "untouched"
+    );
     assert_eq!(trial.outside.forge.pulls().len(), 0);
 }
 
@@ -309,8 +350,14 @@ async fn a_remote_that_declines_is_a_rejected_push_in_its_own_words() {
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     trial.ends_with(1).await;
     let message = trial.failed("PushRejected");
-    assert!(message.contains("pre-receive hook declined") || message.contains("protected"), "{message}");
-    assert_eq!((trial.outside.branch().await, trial.outside.forge.pulls().len()), (None, 0));
+    assert!(
+        message.contains("pre-receive hook declined") || message.contains("protected"),
+        "{message}"
+    );
+    assert_eq!(
+        (trial.outside.branch().await, trial.outside.forge.pulls().len()),
+        (None, 0)
+    );
     assert_eq!(trial.outside.git.counts().pushes, 1, "it is not tried again");
 }
 
@@ -362,7 +409,10 @@ async fn an_agent_that_says_no_has_failed_and_is_not_started_again() {
     let message = trial.failed("AgentFailed");
     assert!(message.contains("it is no use") && message.contains('3'), "{message}");
     assert_eq!(trial.bench.runs(), 1);
-    assert_eq!((trial.outside.branch().await, trial.outside.forge.pulls().len()), (None, 0));
+    assert_eq!(
+        (trial.outside.branch().await, trial.outside.forge.pulls().len()),
+        (None, 0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -377,9 +427,15 @@ async fn an_agent_that_changes_nothing_has_failed_or_completed_as_the_setting_sa
     let trial = Trial::with(&[("RUNNER_AGENT_COMMAND", idle), ("RUNNER_NO_CHANGES", "complete")]).await;
     trial.ends_with(0).await;
     let verdict = trial.outside.verdict();
-    assert_eq!((&verdict["event"], &verdict["details"]["outcome"]), (&"completed".into(), &"no_changes".into()));
+    assert_eq!(
+        (&verdict["event"], &verdict["details"]["outcome"]),
+        (&"completed".into(), &"no_changes".into())
+    );
     assert_eq!(verdict["details"]["branch"], serde_json::Value::Null);
-    assert_eq!((trial.outside.git.counts().pushes, trial.outside.forge.pulls().len()), (0, 0));
+    assert_eq!(
+        (trial.outside.git.counts().pushes, trial.outside.forge.pulls().len()),
+        (0, 0)
+    );
     trial.one_verdict();
 }
 
@@ -399,7 +455,13 @@ async fn told_to_stop_while_the_agent_runs_it_is_interrupted_once_within_the_gra
     assert_eq!(serving.wait().await.code(), Some(1), "{}", serving.log());
     assert!(told.elapsed() < Duration::from_secs(10), "{:?}", told.elapsed());
     trial.failed("Interrupted");
-    assert_eq!((trial.counts().verdicts_received.len(), trial.outside.git.counts().pushes), (1, 0));
+    assert_eq!(
+        (
+            trial.counts().verdicts_received.len(),
+            trial.outside.git.counts().pushes
+        ),
+        (1, 0)
+    );
     trial.ends_with(0).await;
     assert_eq!(trial.counts().verdicts_received.len(), 1);
 }

@@ -378,7 +378,10 @@ pub(crate) const WAITING_AGENT: &str = "cat > /dev/null; echo run >> \"$HOME/run
 impl Bench {
     /// Waits until [`WAITING_AGENT`] is at work.
     pub(crate) async fn agent_is_there(&self, serving: &Serving) {
-        until("the agent is at work", serving, || self.path("workspace/home/there").exists()).await;
+        until("the agent is at work", serving, || {
+            self.path("workspace/home/there").exists()
+        })
+        .await;
     }
 
     /// Lets [`WAITING_AGENT`] go on, now and whenever it is started again.
@@ -425,6 +428,8 @@ pub(crate) fn as_somebody(program: &Path) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "1001", "--regid", "1001", "--clear-groups", "--"]).arg(program);
+    command
+        .args(["--reuid", "1001", "--regid", "1001", "--clear-groups", "--"])
+        .arg(program);
     command
 }

@@ -76,9 +76,20 @@ impl Theft {
         let runner = serving.pid();
         assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
         let got = std::fs::read_dir(bench.path("workspace/home/got")).unwrap();
-        let got = got.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        let theft = Self { outside, bench, got, runner };
-        assert!(theft.got.contains("done"), "it did not come to its end: {:?}", theft.got);
+        let got = got
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let theft = Self {
+            outside,
+            bench,
+            got,
+            runner,
+        };
+        assert!(
+            theft.got.contains("done"),
+            "it did not come to its end: {:?}",
+            theft.got
+        );
         // Without this, what it did not get would prove nothing: it has to have tried the right processes.
         assert_eq!(theft.text("runner").trim(), runner.to_string());
         assert!(theft.text("runners").lines().any(|pid| pid == runner.to_string()));
@@ -93,7 +104,11 @@ impl Theft {
     /// What it got of the things that are none of its business.
     fn loot(&self) -> BTreeSet<&str> {
         let own = ["runner", "supervisor", "runners", "environ-own", "done"];
-        self.got.iter().map(String::as_str).filter(|name| !own.contains(name)).collect()
+        self.got
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !own.contains(name))
+            .collect()
     }
 }
 
@@ -130,7 +145,12 @@ async fn without_the_sandbox_the_same_agent_reaches_all_of_it() {
         for who in ["runner", "supervisor"] {
             expected.extend(match who {
                 "runner" => ["runner-environ", "runner-mem", "runner-fd", "runner-cwd"],
-                _ => ["supervisor-environ", "supervisor-mem", "supervisor-fd", "supervisor-cwd"],
+                _ => [
+                    "supervisor-environ",
+                    "supervisor-mem",
+                    "supervisor-fd",
+                    "supervisor-cwd",
+                ],
             });
         }
         assert!(theft.text("runner-environ").contains("RUNNER_STATE_DIR="));
@@ -139,7 +159,10 @@ async fn without_the_sandbox_the_same_agent_reaches_all_of_it() {
     assert!(theft.text("token").contains(CANARY));
     assert!(theft.text("journal").contains("Assigned"));
     let sandbox = theft.bench.rows("note", None);
-    assert!(sandbox.iter().any(|row| row["body"].to_string().contains("\"off\"")), "it is journaled: {sandbox:?}");
+    assert!(
+        sandbox.iter().any(|row| row["body"].to_string().contains("\"off\"")),
+        "it is journaled: {sandbox:?}"
+    );
     let verdict = theft.outside.verdict();
     assert_eq!(verdict["event"], "completed");
 }
@@ -202,12 +225,19 @@ async fn the_token_is_in_nothing_that_a_run_shows_or_leaves() {
             .arg(bench.journal())
             .output()
             .unwrap();
-        assert!(dump.status.success() && !String::from_utf8_lossy(&dump.stdout).contains(CANARY), "{format}");
+        assert!(
+            dump.status.success() && !String::from_utf8_lossy(&dump.stdout).contains(CANARY),
+            "{format}"
+        );
     }
     let pull = &outside.forge.pulls()[0];
     assert!(!format!("{pull:?}").contains(CANARY));
     let calls = outside.api.call_log().all();
-    assert!(calls.iter().all(|call| !String::from_utf8_lossy(&call.body).contains(CANARY)));
+    assert!(
+        calls
+            .iter()
+            .all(|call| !String::from_utf8_lossy(&call.body).contains(CANARY))
+    );
     let remote = outside.git.path("o", "r").unwrap();
     assert_eq!(files_with(&remote, CANARY), Vec::<std::path::PathBuf>::new());
     // The control: where the search finds nothing, it has looked.
@@ -230,7 +260,9 @@ struct Watching {
 impl Watching {
     async fn end(self) -> Seen {
         self.over.store(true, Ordering::SeqCst);
-        tokio::task::spawn_blocking(move || self.thread.join().unwrap()).await.unwrap()
+        tokio::task::spawn_blocking(move || self.thread.join().unwrap())
+            .await
+            .unwrap()
     }
 }
 

@@ -53,7 +53,10 @@ async fn completed() -> (Outside, Bench) {
 /// Every file of a directory with its bytes.
 fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    files.filter(|path| path.is_file()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    files
+        .filter(|path| path.is_file())
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +90,11 @@ async fn a_journal_that_is_not_ours_is_exit_3_and_is_left_as_it_was() {
         }
     }
     for (case, bytes, why) in [
-        ("garbage", b"this is not a database, and never was".to_vec(), "not a journal"),
+        (
+            "garbage",
+            b"this is not a database, and never was".to_vec(),
+            "not a journal",
+        ),
         ("a short file", b"x".to_vec(), "not a journal"),
         ("another program's", other_program, "the database of another program"),
         ("another machine's", other_machine, "somebody/else"),
@@ -102,9 +109,20 @@ async fn a_journal_that_is_not_ours_is_exit_3_and_is_left_as_it_was() {
         let said = run(victim.command());
         assert_eq!(said.code, Some(3), "{case}: {}", said.stderr);
         let expected = format!("failed to open the journal {}: ", victim.journal().display());
-        assert!(said.stderr.contains(&expected) && said.stderr.contains(why), "{case}: {}", said.stderr);
-        assert_eq!(contents(&victim.path("state")), before, "{case}: nothing was touched, and nothing is beside it");
-        assert!(!said.stderr.contains("listening on"), "{case}: it does not listen for a task that it cannot keep");
+        assert!(
+            said.stderr.contains(&expected) && said.stderr.contains(why),
+            "{case}: {}",
+            said.stderr
+        );
+        assert_eq!(
+            contents(&victim.path("state")),
+            before,
+            "{case}: nothing was touched, and nothing is beside it"
+        );
+        assert!(
+            !said.stderr.contains("listening on"),
+            "{case}: it does not listen for a task that it cannot keep"
+        );
     }
 }
 
@@ -120,7 +138,11 @@ async fn a_journal_that_another_runner_holds_is_exit_3_with_its_process_and_what
     assert_eq!(said.code, Some(3), "{}", said.stderr);
     let locked = format!("{}: locked by process {}\n", bench.journal().display(), holder.pid());
     assert!(said.stderr.contains(&locked), "{}", said.stderr);
-    assert!(said.stderr.contains("hint: another runner uses this state directory"), "{}", said.stderr);
+    assert!(
+        said.stderr.contains("hint: another runner uses this state directory"),
+        "{}",
+        said.stderr
+    );
     assert!(said.stderr.contains("--state-dir"), "{}", said.stderr);
     assert_eq!(contents(&bench.path("state")), before);
 
@@ -164,11 +186,20 @@ async fn a_dump_has_the_contracts_form_in_json_and_ndjson_and_a_table_for_people
         assert_eq!(entry["seq"], index + 1);
         assert_eq!(entry["boot"], 1);
         let at = entry["at"].as_str().unwrap();
-        assert!(at.len() == 24 && at.ends_with('Z') && at.parse::<jiff::Timestamp>().is_ok(), "{at}");
+        assert!(
+            at.len() == 24 && at.ends_with('Z') && at.parse::<jiff::Timestamp>().is_ok(),
+            "{at}"
+        );
         let hash = entry["hash"].as_str().unwrap();
-        assert!(hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()), "{hash}");
+        assert!(
+            hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()),
+            "{hash}"
+        );
         let fields: Vec<&str> = entry.as_object().unwrap().keys().map(String::as_str).collect();
-        let fields: Vec<&str> = fields.into_iter().filter(|f| !["seq", "boot", "at", "kind", "hash"].contains(f)).collect();
+        let fields: Vec<&str> = fields
+            .into_iter()
+            .filter(|f| !["seq", "boot", "at", "kind", "hash"].contains(f))
+            .collect();
         let expected: &[&str] = match (entry["kind"].as_str().unwrap(), index) {
             ("boot" | "ack" | "note", _) => &["body"],
             ("enter", 1) => &["body", "to"],
@@ -187,30 +218,73 @@ async fn a_dump_has_the_contracts_form_in_json_and_ndjson_and_a_table_for_people
     assert_eq!(
         states,
         [
-            "Assigned", "Started", "DataFetched", "TokenIssued", "Cloned", "AgentRan", "Pushed", "PrOpened", "Reported"
+            "Assigned",
+            "Started",
+            "DataFetched",
+            "TokenIssued",
+            "Cloned",
+            "AgentRan",
+            "Pushed",
+            "PrOpened",
+            "Reported"
         ]
     );
-    let intents: Vec<&str> = entries.iter().filter(|e| e["kind"] == "intent").filter_map(|e| e["effect"].as_str()).collect();
+    let intents: Vec<&str> = entries
+        .iter()
+        .filter(|e| e["kind"] == "intent")
+        .filter_map(|e| e["effect"].as_str())
+        .collect();
     assert_eq!(
         intents,
-        ["start", "data", "token", "clone", "agent", "handover", "push", "pull_request", "report"]
+        [
+            "start",
+            "data",
+            "token",
+            "clone",
+            "agent",
+            "handover",
+            "push",
+            "pull_request",
+            "report"
+        ]
     );
     let verdict = entries.iter().position(|entry| entry["kind"] == "verdict").unwrap();
     assert_eq!(entries[verdict]["body"], outside.verdict(), "the bytes that were sent");
-    assert_eq!(entries[verdict]["body"]["details"]["journalHead"], entries[verdict - 1]["hash"]);
+    assert_eq!(
+        entries[verdict]["body"]["details"]["journalHead"],
+        entries[verdict - 1]["hash"]
+    );
 
     let lines = journal(&["dump", "--format", "ndjson", text(&path)]);
-    let lines: Vec<Value> = lines.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<Value> = lines
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(&lines, entries);
 
     let table = journal(&["dump", text(&path)]).stdout;
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines[0], "task t-1 · Reported · 31 rows · 1 start");
-    assert_eq!(lines[1], format!("completed, acknowledged: {}", outside.verdict()["message"].as_str().unwrap()));
+    assert_eq!(
+        lines[1],
+        format!(
+            "completed, acknowledged: {}",
+            outside.verdict()["message"].as_str().unwrap()
+        )
+    );
     assert_eq!(lines[3], " row        time  boot  what happened");
     assert_eq!(lines.len(), 4 + 31);
-    assert!(lines[5].ends_with("=> Assigned") && lines[34].ends_with("=> Reported"), "{table}");
-    assert!(lines.iter().all(|line| line.chars().count() <= 120 && !line.contains('\u{1b}')), "{table}");
+    assert!(
+        lines[5].ends_with("=> Assigned") && lines[34].ends_with("=> Reported"),
+        "{table}"
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.chars().count() <= 120 && !line.contains('\u{1b}')),
+        "{table}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,15 +299,26 @@ async fn a_journal_is_named_in_any_of_four_ways_and_else_the_newest_is_taken_and
         &["dump", &format!("--journal={}", text(&path))],
     ] {
         let said = journal(named);
-        assert_eq!((said.code, said.stdout.as_str(), said.stderr.as_str()), (Some(0), expected.as_str(), ""), "{named:?}");
+        assert_eq!(
+            (said.code, said.stdout.as_str(), said.stderr.as_str()),
+            (Some(0), expected.as_str(), ""),
+            "{named:?}"
+        );
     }
     let by_variable = |value: &Path, further: &[&str]| {
         let mut command = bare(Path::new(RUNNER));
-        command.args(["journal", "dump"]).args(further).env("RUNNER_JOURNAL", value);
+        command
+            .args(["journal", "dump"])
+            .args(further)
+            .env("RUNNER_JOURNAL", value);
         run(command)
     };
     assert_eq!(by_variable(&path, &[]).stdout, expected);
-    assert_eq!(by_variable(Path::new("/nonexistent"), &[text(&path)]).stdout, expected, "the argument counts first");
+    assert_eq!(
+        by_variable(Path::new("/nonexistent"), &[text(&path)]).stdout,
+        expected,
+        "the argument counts first"
+    );
 
     let home = tempfile::tempdir().unwrap();
     let newest = |name: &str| {
@@ -244,7 +329,11 @@ async fn a_journal_is_named_in_any_of_four_ways_and_else_the_newest_is_taken_and
     let none = newest("HOME");
     assert_eq!(none.code, Some(3), "{}", none.stderr);
     assert!(none.stderr.contains("none is in /var/lib/runner, "), "{}", none.stderr);
-    assert!(none.stderr.contains("hint: name one with --journal PATH"), "{}", none.stderr);
+    assert!(
+        none.stderr.contains("hint: name one with --journal PATH"),
+        "{}",
+        none.stderr
+    );
     for (name, below) in [("HOME", ".local/state/runner"), ("XDG_STATE_HOME", "runner")] {
         let tasks = home.path().join(below);
         for task in ["old", "t-1"] {
@@ -252,11 +341,25 @@ async fn a_journal_is_named_in_any_of_four_ways_and_else_the_newest_is_taken_and
             fs::copy(&path, tasks.join(task).join("journal.db")).unwrap();
         }
         let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_hours(1);
-        let old = fs::File::options().write(true).open(tasks.join("old/journal.db")).unwrap();
+        let old = fs::File::options()
+            .write(true)
+            .open(tasks.join("old/journal.db"))
+            .unwrap();
         old.set_modified(hour_ago).unwrap();
         let said = newest(name);
-        assert_eq!((said.code, &said.stdout), (Some(0), &expected), "{name}: {}", said.stderr);
-        assert_eq!(said.stderr, format!("the newest journal here is {}\n", tasks.join("t-1/journal.db").display()));
+        assert_eq!(
+            (said.code, &said.stdout),
+            (Some(0), &expected),
+            "{name}: {}",
+            said.stderr
+        );
+        assert_eq!(
+            said.stderr,
+            format!(
+                "the newest journal here is {}\n",
+                tasks.join("t-1/journal.db").display()
+            )
+        );
     }
 }
 
@@ -277,7 +380,11 @@ async fn verify_is_0_where_it_is_whole_and_1_where_it_is_damaged_and_3_where_it_
     let wrong = journal(&["verify", "--head", &"1".repeat(64), text(&path)]);
     assert_eq!(wrong.code, Some(1), "{}", wrong.stderr);
     assert!(wrong.stderr.contains(&"1".repeat(64)), "{}", wrong.stderr);
-    assert_eq!(journal(&["verify", "--head", "xyz", text(&path)]).code, Some(2), "no hash at all");
+    assert_eq!(
+        journal(&["verify", "--head", "xyz", text(&path)]).code,
+        Some(2),
+        "no hash at all"
+    );
 
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in [("empty", &b""[..]), ("garbage", b"nothing of the kind")] {
@@ -286,7 +393,12 @@ async fn verify_is_0_where_it_is_whole_and_1_where_it_is_damaged_and_3_where_it_
     for name in ["absent", "empty", "garbage", "."] {
         for verb in ["verify", "dump"] {
             let said = journal(&[verb, text(&dir.path().join(name))]);
-            assert_eq!((said.code, said.stdout.as_str()), (Some(3), ""), "{verb} {name}: {}", said.stderr);
+            assert_eq!(
+                (said.code, said.stdout.as_str()),
+                (Some(3), ""),
+                "{verb} {name}: {}",
+                said.stderr
+            );
             assert!(said.stderr.contains(text(dir.path())), "{verb} {name}: {}", said.stderr);
         }
     }
@@ -300,7 +412,13 @@ async fn of_a_damaged_journal_the_rows_that_verify_are_printed_and_no_other() {
     let whole = fs::read(bench.journal()).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.db");
-    for (altered, needle) in [(2, "apiURL"), (4, "told"), (14, "base_branch"), (25, "\"number\""), (27, "journalHead")] {
+    for (altered, needle) in [
+        (2, "apiURL"),
+        (4, "told"),
+        (14, "base_branch"),
+        (25, "\"number\""),
+        (27, "journalHead"),
+    ] {
         let stored: Vec<usize> = (0..whole.len() - needle.len())
             .filter(|&at| whole[at..].starts_with(needle.as_bytes()))
             .collect();
@@ -311,14 +429,36 @@ async fn of_a_damaged_journal_the_rows_that_verify_are_printed_and_no_other() {
         }
         fs::write(&path, &bytes).unwrap();
         let verified = journal(&["verify", text(&path)]);
-        assert_eq!((verified.code, verified.stdout.as_str()), (Some(1), ""), "{needle}: {}", verified.stderr);
-        assert!(verified.stderr.contains(&format!("row {altered} is not what was written")), "{needle}: {}", verified.stderr);
+        assert_eq!(
+            (verified.code, verified.stdout.as_str()),
+            (Some(1), ""),
+            "{needle}: {}",
+            verified.stderr
+        );
+        assert!(
+            verified
+                .stderr
+                .contains(&format!("row {altered} is not what was written")),
+            "{needle}: {}",
+            verified.stderr
+        );
         let dumped = journal(&["dump", "--format", "ndjson", text(&path)]);
         assert_eq!(dumped.code, Some(1), "{}", dumped.stderr);
-        assert!(dumped.stderr.contains(&format!("row {altered} is not")), "{}", dumped.stderr);
-        let rows: Vec<Value> = dumped.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(
+            dumped.stderr.contains(&format!("row {altered} is not")),
+            "{}",
+            dumped.stderr
+        );
+        let rows: Vec<Value> = dumped
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         let seqs: Vec<u64> = rows.iter().map(|row| row["seq"].as_u64().unwrap()).collect();
-        assert!(seqs.iter().take_while(|seq| **seq < altered).count() == usize::try_from(altered).unwrap() - 1, "{seqs:?}");
+        assert!(
+            seqs.iter().take_while(|seq| **seq < altered).count() == usize::try_from(altered).unwrap() - 1,
+            "{seqs:?}"
+        );
         assert!(!seqs.contains(&altered), "{needle}: {seqs:?}");
         let dumped = journal(&["dump", "--format", "json", text(&path)]);
         let dumped: Value = serde_json::from_str(&dumped.stdout).unwrap();
@@ -353,11 +493,20 @@ async fn a_journal_of_the_dead_is_read_with_its_log_from_where_nothing_can_be_wr
     fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let before = contents(&dir);
     let mut command = as_somebody(&program);
-    command.args(["journal", "dump", "--format", "ndjson"]).arg(dir.join("journal.db"));
-    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).current_dir("/");
+    command
+        .args(["journal", "dump", "--format", "ndjson"])
+        .arg(dir.join("journal.db"));
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .current_dir("/");
     let said = run(command);
     assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""));
-    let read: Vec<Value> = said.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let read: Vec<Value> = said
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(read, rows);
     assert_eq!(contents(&dir), before, "nothing is beside it");
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -382,12 +531,19 @@ async fn a_reader_that_has_seen_enough_is_no_error_and_a_file_that_is_there_is_n
     }
     let kept = bench.path("kept.json");
     let written = journal(&["dump", "--format", "json", "--output", text(&kept), text(&path)]);
-    assert_eq!((written.code, written.stdout.as_str(), written.stderr.as_str()), (Some(0), "", ""));
+    assert_eq!(
+        (written.code, written.stdout.as_str(), written.stderr.as_str()),
+        (Some(0), "", "")
+    );
     let first = fs::read(&kept).unwrap();
     assert!(serde_json::from_slice::<Value>(&first).unwrap()["journal"]["whole"] == true);
     let again = journal(&["dump", "--output", text(&kept), text(&path)]);
     assert_eq!(again.code, Some(2), "{}", again.stderr);
-    assert!(again.stderr.contains(text(&kept)) && again.stderr.contains("hint: name a file that does not exist"), "{}", again.stderr);
+    assert!(
+        again.stderr.contains(text(&kept)) && again.stderr.contains("hint: name a file that does not exist"),
+        "{}",
+        again.stderr
+    );
     assert_eq!(fs::read(&kept).unwrap(), first);
     let full = journal(&["dump", "--output", "/nonexistent/x", text(&path)]);
     assert_eq!(full.code, Some(2), "{}", full.stderr);
@@ -401,9 +557,16 @@ async fn the_heads_that_a_run_names_are_those_that_its_journal_went_through() {
     let mut serving = bench.start();
     serving.assign(&outside.assignment()).await;
     assert_eq!(serving.wait().await.code(), Some(0));
-    until("the log is whole", &serving, || serving.log().contains("entered Reported")).await;
+    until("the log is whole", &serving, || {
+        serving.log().contains("entered Reported")
+    })
+    .await;
     let path = bench.journal();
-    let lines: Vec<Value> = serving.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let lines: Vec<Value> = serving
+        .log()
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
     let heads: Vec<&str> = lines.iter().filter_map(|line| line["head"].as_str()).collect();
     assert!(heads.len() > 10);
     let rows = bench.dump();
@@ -414,5 +577,8 @@ async fn the_heads_that_a_run_names_are_those_that_its_journal_went_through() {
     assert_eq!(journal(&["verify", "--head", &reported, text(&path)]).code, Some(0));
     // The control: the journal of another task has none of them.
     let (_other_outside, other) = completed().await;
-    assert_eq!(journal(&["verify", "--head", &reported, text(&other.journal())]).code, Some(1));
+    assert_eq!(
+        journal(&["verify", "--head", &reported, text(&other.journal())]).code,
+        Some(1)
+    );
 }

@@ -14,6 +14,7 @@ mod git;
 mod harness;
 mod isolation;
 mod journal_cli;
+mod local_run;
 mod settings;
 mod supervise;
 mod sweep;

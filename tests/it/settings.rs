@@ -50,9 +50,15 @@ impl Place {
     /// A start that listens, told to go once it does; gives its log.
     async fn listens(&self, arguments: &[&str], settings: &[(&str, &str)]) -> String {
         let mut command = self.command(arguments, settings);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
         let mut serving = Serving::spawn(command);
-        assert!(serving.line_with("started").await.is_some(), "{settings:?}: {}", serving.log());
+        assert!(
+            serving.line_with("started").await.is_some(),
+            "{settings:?}: {}",
+            serving.log()
+        );
         serving.signal(Signal::SIGTERM);
         assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
         serving.log()
@@ -103,7 +109,10 @@ fn a_value_that_cannot_be_used_is_exit_2_with_its_name_itself_and_what_is_allowe
         let case = format!("{name}={value:?}: {stderr}");
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{case}");
         assert!(stderr.starts_with("error: "), "{case}");
-        assert!(stderr.contains(name) && stderr.contains(&format!("{value:?}")), "{case}");
+        assert!(
+            stderr.contains(name) && stderr.contains(&format!("{value:?}")),
+            "{case}"
+        );
         let refused = value.split(',').next_back().unwrap();
         assert!(refused.is_empty() || stderr.contains(&format!("'{refused}'")), "{case}");
         assert!(stderr.contains(allowed), "{case}");
@@ -131,20 +140,33 @@ fn what_a_setting_names_and_cannot_be_used_is_exit_2_and_nothing_is_made() {
         let place = Place::new();
         let (code, _, stderr) = place.run(&["serve"], &[(name, value)]);
         assert_eq!(code, Some(2), "{name}={value}: {stderr}");
-        assert!(stderr.contains(value.as_str()) && stderr.contains(why), "{name}={value}: {stderr}");
+        assert!(
+            stderr.contains(value.as_str()) && stderr.contains(why),
+            "{name}={value}: {stderr}"
+        );
         assert!(stderr.contains(name), "{name}={value}: {stderr}");
         assert!(place.is_untouched(), "{name}={value}: {stderr}");
     }
-    for (name, value) in [("RUNNER_TASK_TOKEN", " "), ("RUNNER_TASK_TOKEN", ""), ("RUNNER_TASK_TOKEN_FILE", "")] {
+    for (name, value) in [
+        ("RUNNER_TASK_TOKEN", " "),
+        ("RUNNER_TASK_TOKEN", ""),
+        ("RUNNER_TASK_TOKEN_FILE", ""),
+    ] {
         let place = Place::new();
         let (code, _, stderr) = place.run(&["serve"], &[(name, value)]);
         assert_eq!(code, Some(2), "an empty token opens nothing: {stderr}");
-        assert!(stderr.contains(&format!("{name} is empty")) && place.is_untouched(), "{stderr}");
+        assert!(
+            stderr.contains(&format!("{name} is empty")) && place.is_untouched(),
+            "{stderr}"
+        );
     }
     let place = Place::new();
     let (code, _, stderr) = place.run(&["serve"], &[("RUNNER_AGENT_COMMAND", "")]);
     assert_eq!(code, Some(2), "{stderr}");
-    assert!(stderr.contains("RUNNER_AGENT_COMMAND") && place.is_untouched(), "{stderr}");
+    assert!(
+        stderr.contains("RUNNER_AGENT_COMMAND") && place.is_untouched(),
+        "{stderr}"
+    );
 }
 
 #[test]
@@ -162,7 +184,10 @@ fn an_address_that_is_taken_is_exit_2_and_nothing_is_made() {
 #[test]
 fn a_flag_is_named_as_the_flag_that_it_is_and_counts_before_the_variable() {
     let place = Place::new();
-    let (code, _, stderr) = place.run(&["serve", "--agent-timeout", "never"], &[("RUNNER_AGENT_TIMEOUT", "1m")]);
+    let (code, _, stderr) = place.run(
+        &["serve", "--agent-timeout", "never"],
+        &[("RUNNER_AGENT_TIMEOUT", "1m")],
+    );
     assert_eq!(code, Some(2));
     assert!(stderr.contains("'never' for '--agent-timeout <DURATION>'"), "{stderr}");
     assert!(!stderr.contains("environment"), "{stderr}");
@@ -192,12 +217,18 @@ async fn runner_alone_is_runner_serve_and_its_directories_are_its_own() {
     let log = place.listens(&[], &[]).await;
     assert!(log.contains("listening on 127.0.0.1:"), "{log}");
     let log = place.listens(&["--sandbox", "off", "--log-format=pretty"], &[]).await;
-    assert!(log.contains("listening on 127.0.0.1:"), "flags alone are runner serve too: {log}");
+    assert!(
+        log.contains("listening on 127.0.0.1:"),
+        "flags alone are runner serve too: {log}"
+    );
     for name in ["state", "secrets"] {
         let mode = std::fs::metadata(place.path(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{name}");
     }
-    let mode = std::fs::metadata(place.path("state/journal.db")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(place.path("state/journal.db"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -207,13 +238,23 @@ async fn a_variable_that_is_not_known_is_warned_of_with_the_nearest_one() {
     let log = place
         .listens(
             &["serve"],
-            &[("RUNNER_AGENT_TIMEOT", "3m"), ("RUNNER_QQQQQQQQQQQQQQQQQQQ", "x"), ("RUNNERS", "x")],
+            &[
+                ("RUNNER_AGENT_TIMEOT", "3m"),
+                ("RUNNER_QQQQQQQQQQQQQQQQQQQ", "x"),
+                ("RUNNERS", "x"),
+            ],
         )
         .await;
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
     assert_eq!(warnings.len(), 2, "{log}");
-    assert!(log.contains("RUNNER_AGENT_TIMEOT is not a setting of this runner; did you mean RUNNER_AGENT_TIMEOUT?"), "{log}");
-    assert!(log.contains("RUNNER_QQQQQQQQQQQQQQQQQQQ is not a setting of this runner\""), "{log}");
+    assert!(
+        log.contains("RUNNER_AGENT_TIMEOT is not a setting of this runner; did you mean RUNNER_AGENT_TIMEOUT?"),
+        "{log}"
+    );
+    assert!(
+        log.contains("RUNNER_QQQQQQQQQQQQQQQQQQQ is not a setting of this runner\""),
+        "{log}"
+    );
 }
 
 #[test]
@@ -230,15 +271,28 @@ fn the_help_of_each_command_has_an_example_and_the_version_its_commit() {
     ] {
         let (code, stdout, stderr) = place.run(command, &[]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{command:?}");
-        let examples = stdout.split_once("Example").unwrap_or_else(|| panic!("{command:?}: {stdout}")).1;
+        let examples = stdout
+            .split_once("Example")
+            .unwrap_or_else(|| panic!("{command:?}: {stdout}"))
+            .1;
         assert!(examples.contains("runner "), "{command:?}: {examples}");
     }
     let (code, stdout, _) = place.run(&["--version"], &[]);
     assert_eq!(code, Some(0));
-    let rest = stdout.strip_prefix(concat!("runner ", env!("CARGO_PKG_VERSION"), " (")).unwrap();
+    let rest = stdout
+        .strip_prefix(concat!("runner ", env!("CARGO_PKG_VERSION"), " ("))
+        .unwrap();
     let commit = rest.strip_suffix(")\n").unwrap();
-    assert!(commit == "commit unknown" || commit.bytes().all(|b| b.is_ascii_hexdigit()), "{stdout}");
-    for unknown in [&["bogus"][..], &["serve", "--bogus"], &["journal"], &["journal", "bogus"]] {
+    assert!(
+        commit == "commit unknown" || commit.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{stdout}"
+    );
+    for unknown in [
+        &["bogus"][..],
+        &["serve", "--bogus"],
+        &["journal"],
+        &["journal", "bogus"],
+    ] {
         assert_eq!(place.run(unknown, &[]).0, Some(2), "{unknown:?}");
     }
     assert!(place.is_untouched());
