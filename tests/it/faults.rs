@@ -86,7 +86,7 @@ impl Trial {
     }
 
     /// Nothing was paid for, and nothing is there.
-    async fn nothing_was_run(&self) {
+    fn nothing_was_run(&self) {
         assert_eq!(self.bench.runs(), 0, "the agent ran");
         assert_eq!(self.outside.forge.pulls().len(), 0);
         assert_eq!(self.outside.git.counts().pushes, 0);
@@ -114,7 +114,7 @@ async fn a_token_whose_answer_is_lost_is_ambiguous_once_and_nothing_is_run() {
     let trial = Trial::faulty(&once(Endpoint::Token, Fault::DropAfter)).await;
     trial.ends_with(1).await;
     trial.failed("TokenAmbiguous");
-    trial.nothing_was_run().await;
+    trial.nothing_was_run();
     assert_eq!((trial.counts().tokens_minted, trial.counts().tokens_answered), (1, 0));
     assert_eq!(trial.asked(Endpoint::Token), 2, "the server is the arbiter");
     assert_eq!(trial.counts().verdicts_received.len(), 1);
@@ -153,13 +153,13 @@ async fn a_token_that_could_not_be_minted_is_not_called_lost() {
         .add_task(&trial.outside.task, data(&trial.outside.git), Mint::failing());
     trial.ends_with(1).await;
     trial.failed("TokenMintFailed");
-    trial.nothing_was_run().await;
+    trial.nothing_was_run();
     assert_eq!(trial.asked(Endpoint::Token), 2);
 
     let trial = Trial::faulty(&once(Endpoint::Token, says(409, "token already issued"))).await;
     trial.ends_with(1).await;
     trial.failed("TokenAlreadyIssued");
-    trial.nothing_was_run().await;
+    trial.nothing_was_run();
     assert_eq!(trial.asked(Endpoint::Token), 1);
 }
 
@@ -263,7 +263,7 @@ async fn a_task_that_was_ended_elsewhere_is_superseded_and_nothing_is_sent() {
         let trial = Trial::faulty(&once(endpoint, says(410, "task is already terminal"))).await;
         trial.ends_with(0).await;
         assert_eq!(trial.asked(Endpoint::Verdict), 0, "{endpoint}: nothing is sent");
-        trial.nothing_was_run().await;
+        trial.nothing_was_run();
         let verdict = &trial.bench.rows("verdict", None)[0];
         assert_eq!(verdict["body"]["event"], "superseded", "{endpoint}");
         trial.ends_with(0).await;
@@ -292,7 +292,7 @@ async fn a_task_that_is_not_known_is_said_so_and_where_nobody_is_left_to_tell_th
     let trial = Trial::faulty(&once(Endpoint::Data, says(404, "task not found"))).await;
     trial.ends_with(1).await;
     trial.failed("TaskNotFound");
-    trial.nothing_was_run().await;
+    trial.nothing_was_run();
 
     let trial = Trial::faulty(&[
         (Endpoint::Data, says(404, "task not found"), Times::Always),
@@ -314,7 +314,7 @@ async fn a_branch_that_is_there_already_is_a_conflict_before_the_agent_is_paid()
         message.contains("runner/t-1") && message.contains(trial.outside.base.as_str()),
         "{message}"
     );
-    trial.nothing_was_run().await;
+    trial.nothing_was_run();
     assert_eq!(
         trial.outside.branch().await.as_ref(),
         Some(&trial.outside.base),
@@ -372,12 +372,12 @@ async fn a_ref_that_does_not_exist_is_named() {
         },
         ..base
     };
-    let mint = Mint::fixed(Secret::new(CANARY), Duration::from_secs(3600));
+    let mint = Mint::fixed(Secret::new(CANARY), Duration::from_hours(1));
     trial.outside.api.add_task(&trial.outside.task, task, mint);
     trial.ends_with(1).await;
     let message = trial.failed("RefNotFound");
     assert!(message.contains("no-such-branch"), "{message}");
-    trial.nothing_was_run().await;
+    trial.nothing_was_run();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -386,11 +386,11 @@ async fn task_data_that_cannot_be_used_is_refused_before_the_token_is_spent() {
         let trial = Trial::new().await;
         let mut task = data(&trial.outside.git);
         change(&mut task);
-        let mint = Mint::fixed(Secret::new(CANARY), Duration::from_secs(3600));
+        let mint = Mint::fixed(Secret::new(CANARY), Duration::from_hours(1));
         trial.outside.api.add_task(&trial.outside.task, task, mint);
         trial.ends_with(1).await;
         trial.failed("TaskDataInvalid");
-        trial.nothing_was_run().await;
+        trial.nothing_was_run();
         assert_eq!(trial.counts().tokens_minted, 0);
     };
     outside_data(|task| task.repo.url = "ext::sh -c id".to_owned()).await;

@@ -433,3 +433,10 @@ pub(crate) fn as_somebody(program: &Path) -> Command {
         .arg(program);
     command
 }
+
+/// A copy of the program for somebody else. By a process of its own: while this one had it open for writing, a child
+/// that another test forks would have it too, and it could not be executed.
+pub(crate) fn copy_of_the_program(to: &Path) {
+    let copied = Command::new("cp").arg(RUNNER).arg(to).status().unwrap();
+    assert!(copied.success());
+}

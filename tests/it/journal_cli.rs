@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Bench, Outside, RUNNER, WAITING_AGENT, as_somebody, until};
+use crate::harness::{Bench, Outside, RUNNER, WAITING_AGENT, as_somebody, copy_of_the_program, until};
 
 struct Said {
     code: Option<i32>,
@@ -183,36 +183,7 @@ async fn a_dump_has_the_contracts_form_in_json_and_ndjson_and_a_table_for_people
     assert_eq!(whole, expected);
     assert_eq!(entries.len(), 31);
     for (index, entry) in entries.iter().enumerate() {
-        assert_eq!(entry["seq"], index + 1);
-        assert_eq!(entry["boot"], 1);
-        let at = entry["at"].as_str().unwrap();
-        assert!(
-            at.len() == 24 && at.ends_with('Z') && at.parse::<jiff::Timestamp>().is_ok(),
-            "{at}"
-        );
-        let hash = entry["hash"].as_str().unwrap();
-        assert!(
-            hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()),
-            "{hash}"
-        );
-        let fields: Vec<&str> = entry.as_object().unwrap().keys().map(String::as_str).collect();
-        let fields: Vec<&str> = fields
-            .into_iter()
-            .filter(|f| !["seq", "boot", "at", "kind", "hash"].contains(f))
-            .collect();
-        let expected: &[&str] = match (entry["kind"].as_str().unwrap(), index) {
-            ("boot" | "ack" | "note", _) => &["body"],
-            ("enter", 1) => &["body", "to"],
-            ("enter", _) => &["from", "to"],
-            ("intent", _) => &["attempt", "effect", "key"],
-            ("outcome", _) => &["attempt", "body", "effect", "result"],
-            ("verdict", _) => &["body", "key"],
-            (kind, _) => panic!("{kind}"),
-        };
-        assert_eq!(fields, expected, "{entry}");
-        if entry["kind"] == "intent" {
-            assert_eq!(entry["key"], format!("t-1/{}/1", entry["effect"].as_str().unwrap()));
-        }
+        has_the_contracts_form(index, entry);
     }
     let states: Vec<&str> = entries.iter().filter_map(|entry| entry["to"].as_str()).collect();
     assert_eq!(
@@ -285,6 +256,40 @@ async fn a_dump_has_the_contracts_form_in_json_and_ndjson_and_a_table_for_people
             .all(|line| line.chars().count() <= 120 && !line.contains('\u{1b}')),
         "{table}"
     );
+}
+
+/// An entry has the fields that its kind has, and no other.
+fn has_the_contracts_form(index: usize, entry: &Value) {
+    assert_eq!(entry["seq"], index + 1);
+    assert_eq!(entry["boot"], 1);
+    let at = entry["at"].as_str().unwrap();
+    assert!(
+        at.len() == 24 && at.ends_with('Z') && at.parse::<jiff::Timestamp>().is_ok(),
+        "{at}"
+    );
+    let hash = entry["hash"].as_str().unwrap();
+    assert!(
+        hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit()),
+        "{hash}"
+    );
+    let fields: Vec<&str> = entry.as_object().unwrap().keys().map(String::as_str).collect();
+    let fields: Vec<&str> = fields
+        .into_iter()
+        .filter(|f| !["seq", "boot", "at", "kind", "hash"].contains(f))
+        .collect();
+    let expected: &[&str] = match (entry["kind"].as_str().unwrap(), index) {
+        ("boot" | "ack" | "note", _) => &["body"],
+        ("enter", 1) => &["body", "to"],
+        ("enter", _) => &["from", "to"],
+        ("intent", _) => &["attempt", "effect", "key"],
+        ("outcome", _) => &["attempt", "body", "effect", "result"],
+        ("verdict", _) => &["body", "key"],
+        (kind, _) => panic!("{kind}"),
+    };
+    assert_eq!(fields, expected, "{entry}");
+    if entry["kind"] == "intent" {
+        assert_eq!(entry["key"], format!("t-1/{}/1", entry["effect"].as_str().unwrap()));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -488,7 +493,7 @@ async fn a_journal_of_the_dead_is_read_with_its_log_from_where_nothing_can_be_wr
     assert!(!bench.path("state/journal.db-shm").exists());
     // Root may write anywhere, so it is read by somebody else, who has a copy of the program of their own.
     let program = room.path().join("runner");
-    fs::copy(RUNNER, &program).unwrap();
+    copy_of_the_program(&program);
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).unwrap();
     fs::set_permissions(room.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let before = contents(&dir);

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::{AGENT, CANARY, Outside, RUNNER, Serving, WAITING_AGENT, as_somebody, files_with, until};
+use crate::harness::{
+    AGENT, CANARY, Outside, RUNNER, Serving, WAITING_AGENT, as_somebody, copy_of_the_program, files_with, until,
+};
 
 /// A person with a home and a directory to work in, both empty at first.
 struct Person(tempfile::TempDir);
@@ -420,7 +422,7 @@ fn a_task_that_failed_is_exit_1_and_its_reason_and_a_hint_are_said() {
 fn the_demo_runs_for_a_newcomer_and_says_where_the_journal_is() {
     let person = Person::new();
     let program = person.path("runner");
-    fs::copy(RUNNER, &program).unwrap();
+    copy_of_the_program(&program);
     fs::set_permissions(person.0.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for name in ["home", "work"] {
         fs::set_permissions(person.path(name), fs::Permissions::from_mode(0o777)).unwrap();
