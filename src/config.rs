@@ -136,7 +136,7 @@ pub struct Options {
     pub agent_kill_grace: Duration,
 
     /// Names of further variables that the agent gets as they are, comma-separated
-    #[arg(long, env = "RUNNER_AGENT_ENV", value_parser = passed_on, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, env = "RUNNER_AGENT_ENV", value_parser = agent_variable, value_name = "NAMES", value_delimiter = ',')]
     pub agent_env: Vec<String>,
 
     /// What SIGTERM does to a task under way: report it as failed, or park it for the next start
@@ -492,20 +492,6 @@ fn host(text: &str) -> Result<String, String> {
     }
 }
 
-/// The name of a variable for the agent; nothing at all is no name, as an empty list has it.
-fn passed_on(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if plain && !text.starts_with("RUNNER_") {
-        Ok(text.to_owned())
-    } else {
-        Err(
-            "names of variables are allowed, comma-separated; those that begin with RUNNER_ stay with the runner"
-                .to_owned(),
-        )
-    }
-}
-
 fn duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
@@ -543,6 +529,16 @@ fn usd(text: &str) -> Result<MicroUsd, String> {
     match text.parse::<MicroUsd>() {
         Ok(amount) if amount > MicroUsd::default() => Ok(amount),
         Ok(_) | Err(_) => Err("an amount such as 10 or 2.50 is allowed".to_owned()),
+    }
+}
+
+fn agent_variable(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.starts_with("RUNNER_") {
+        Ok(name.to_owned())
+    } else {
+        Err("names of variables are allowed, but for those that begin with RUNNER_".to_owned())
     }
 }
 

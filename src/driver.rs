@@ -222,7 +222,7 @@ impl<W: Execute> Driver<W> {
     /// Takes up a task without a listener, as `runner run` does. The same one again is no error.
     pub fn assign(&mut self, assignment: Assignment) -> Result<Assigned, DriveError> {
         match &self.run.assignment {
-            Some(own) if *own == assignment => Ok(Assigned::Accepted),
+            Some(own) if own.is_same_task(&assignment) => Ok(Assigned::Accepted),
             Some(own) => Ok(Assigned::Other(own.task_id.clone())),
             None if self.term.stopping() != Stopping::No => Ok(Assigned::Stopping),
             None => {

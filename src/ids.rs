@@ -70,6 +70,24 @@ macro_rules! parsed_string {
     };
 }
 
+/// Makes a parsed string type out of the names that git takes for a ref.
+macro_rules! ref_name {
+    ($name:ident) => {
+        parsed_string!($name);
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                if is_ref_name(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(InvalidName::GitRef(text.to_owned()))
+                }
+            }
+        }
+    };
+}
+
 /// A task's id: a URL segment, a branch name and a file name at once (contract, section 1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -280,35 +298,13 @@ impl fmt::Display for RepoUrl {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GitRef(String);
-parsed_string!(GitRef);
-
-impl FromStr for GitRef {
-    type Err = InvalidName;
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        if is_ref_name(text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidName::GitRef(text.to_owned()))
-        }
-    }
-}
+ref_name!(GitRef);
 
 /// A branch's name without `refs/heads/`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BranchName(String);
-parsed_string!(BranchName);
-
-impl FromStr for BranchName {
-    type Err = InvalidName;
-    fn from_str(text: &str) -> Result<Self, InvalidName> {
-        if is_ref_name(text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(InvalidName::GitRef(text.to_owned()))
-        }
-    }
-}
+ref_name!(BranchName);
 
 impl BranchName {
     /// `refs/heads/NAME`.

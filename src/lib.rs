@@ -49,6 +49,7 @@ pub mod steps;
 pub mod task;
 pub mod telemetry;
 pub mod text;
+pub mod trace;
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

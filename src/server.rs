@@ -16,6 +16,7 @@ use crate::ids::{ApiUrl, TaskId};
 use crate::machine::Assignment;
 use crate::secret::Secret;
 use crate::telemetry::{Metrics, Status};
+use crate::trace::Trace;
 
 /// A `POST /task` body may have this many bytes (contract, section 1).
 const BODY_LIMIT: usize = 64 * 1024;
@@ -119,7 +120,7 @@ async fn assign(State(listener): State<Listener>, request: Request<Body>) -> Res
     authorize(&listener, &parts.headers)?;
     json_only(&parts.headers)?;
     let body = read(&parts.headers, body).await?;
-    let assignment = parse(&body)?;
+    let assignment = parse(&body, trace(&parts.headers))?;
     allow(&listener, &assignment.api_url)?;
     let (answer, answered) = oneshot::channel();
     let unwritable = || {
@@ -217,7 +218,13 @@ fn is_too_long(error: &axum::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>)
 }
 
-fn parse(body: &[u8]) -> Result<Assignment, Refused> {
+/// What is no trace context is as if there were none: a trace never keeps a task from being taken.
+fn trace(headers: &HeaderMap) -> Option<Trace> {
+    let text = |name: &str| headers.get(name)?.to_str().ok();
+    Trace::parse(text("traceparent")?, text("tracestate"))
+}
+
+fn parse(body: &[u8], trace: Option<Trace>) -> Result<Assignment, Refused> {
     let request: TaskRequest = serde_json::from_slice(body).map_err(|e| {
         Refused::bad_request(
             "not a task: {\"taskID\": \"...\", \"apiURL\": \"...\"} is",
@@ -232,7 +239,11 @@ fn parse(body: &[u8]) -> Result<Assignment, Refused> {
         .api_url
         .parse()
         .map_err(|e: crate::ids::InvalidName| Refused::bad_request("apiURL is not allowed", e.to_string()))?;
-    Ok(Assignment { task_id, api_url })
+    Ok(Assignment {
+        task_id,
+        api_url,
+        trace,
+    })
 }
 
 fn allow(listener: &Listener, api_url: &ApiUrl) -> Result<(), Refused> {

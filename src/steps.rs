@@ -122,7 +122,12 @@ impl World {
             agent: agent::chosen(settings),
             allowance: agent::Allowance {
                 budget: options.agent_max_budget_usd,
-                env: options.agent_env.clone(),
+                env: options
+                    .agent_env
+                    .iter()
+                    .filter(|name| !name.is_empty())
+                    .cloned()
+                    .collect(),
             },
             author: options.git_author.clone(),
             places,
@@ -162,6 +167,7 @@ impl World {
         let base = self.api_at.clone().unwrap_or_else(|| call.assignment.api_url.clone());
         let task = call.assignment.task_id.clone();
         TaskApi::new(self.client.clone(), base, task, self.api_token_file.clone())
+            .with_trace(call.assignment.trace.clone())
     }
 
     /// The working branch of a task.

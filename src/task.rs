@@ -166,3 +166,15 @@ impl Task {
         }
     }
 }
+
+/// A task for tests that are about something else.
+#[cfg(test)]
+pub(crate) fn sample() -> Arc<Task> {
+    use crate::ids::{LocalRepos, PlainHttp};
+    let raw = br#"{"description":"do it","context":"","repo":{"url":"http://127.0.0.1:1/o/r"}}"#;
+    let policy = RepoPolicy {
+        plain_http: PlainHttp::LoopbackOnly,
+        local: LocalRepos::Refused,
+    };
+    Arc::new(Task::parse(raw, policy).unwrap())
+}

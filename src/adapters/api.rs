@@ -19,6 +19,7 @@ use crate::ids::{ApiUrl, TaskId};
 use crate::secret::Secret;
 use crate::task::TaskData;
 use crate::text::excerpt;
+use crate::trace::Trace;
 
 /// The header that makes a repeated request the same request.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -195,15 +196,6 @@ impl fmt::Display for ErrorText {
     }
 }
 
-/// The trace that a task belongs to, as W3C Trace Context has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TraceContext {
-    /// `traceparent`.
-    pub parent: HeaderValue,
-    /// `tracestate`.
-    pub state: Option<HeaderValue>,
-}
-
 /// The client of one task. Each call is one request, never repeated.
 #[derive(Debug, Clone)]
 pub struct TaskApi {
@@ -211,7 +203,7 @@ pub struct TaskApi {
     base: ApiUrl,
     task: TaskId,
     bearer_file: Option<PathBuf>,
-    trace: Option<TraceContext>,
+    trace: Option<Trace>,
 }
 
 impl TaskApi {
@@ -228,11 +220,8 @@ impl TaskApi {
 
     /// The same client, whose requests carry a trace context.
     #[must_use]
-    pub fn with_trace(self, trace: TraceContext) -> Self {
-        Self {
-            trace: Some(trace),
-            ..self
-        }
+    pub fn with_trace(self, trace: Option<Trace>) -> Self {
+        Self { trace, ..self }
     }
 
     /// `GET /data`. Asking again is harmless.
@@ -276,9 +265,9 @@ impl TaskApi {
             request = request.header(AUTHORIZATION, self.bearer_header(secret)?);
         }
         if let Some(trace) = &self.trace {
-            request = request.header("traceparent", trace.parent.clone());
-            if let Some(state) = &trace.state {
-                request = request.header("tracestate", state.clone());
+            request = request.header("traceparent", trace.parent());
+            if let Some(state) = trace.state() {
+                request = request.header("tracestate", state);
             }
         }
         let answer = exchange(request, limit).await.map_err(|error| match error {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use runner_journal::{Entry, Hash, Row, Snapshot, Summary};
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use strum::{Display, EnumString, VariantNames};
 
@@ -259,7 +260,10 @@ impl PostMortem {
                 whole: self.problems().is_empty(),
                 problems: self.problems(),
             },
-            task: self.run.assignment.as_ref(),
+            task: self.run.assignment.as_ref().map(|assignment| DumpedTask {
+                task_id: assignment.task_id.as_str(),
+                api_url: assignment.api_url.as_str(),
+            }),
             state: self.run.state_name().map(|s| s.to_string()),
             boots: self.run.boot.number,
             verdict: verdict(&self.run),
@@ -324,12 +328,15 @@ fn verdict(run: &Run) -> Option<VerdictStatus> {
     })
 }
 
+/// A line is 80 columns wide, and 24 of them are the row's number, time and boot.
+const WORDS: usize = 56;
+
 /// A row in words; `intended` is when the open intent was written.
 fn describe(row: &Row, intended: &mut Option<Millis>) -> String {
-    let body = |body: &Option<String>| body.as_deref().map(|b| one_line(b, 46)).unwrap_or_default();
-    match &row.entry {
-        Entry::Boot { .. } => "started".to_owned(),
-        Entry::Enter { dst, .. } => format!("=> {dst}"),
+    let said = row.entry.body().map(words).unwrap_or_default();
+    let text = match &row.entry {
+        Entry::Boot { .. } => format!("started {said}"),
+        Entry::Enter { dst, .. } => format!("=> {dst} {said}"),
         Entry::Intent { effect, attempt, .. } => {
             *intended = Some(row.at_ms);
             format!("{effect} #{attempt} …")
@@ -339,18 +346,38 @@ fn describe(row: &Row, intended: &mut Option<Millis>) -> String {
             effect,
             attempt,
             finding,
-            body: said,
+            ..
         } => {
-            let took = intended
-                .take()
-                .map(|at| format!(" in {}", span(row.at_ms - at)))
-                .unwrap_or_default();
-            format!("{effect} #{attempt} {finding}{took} {}", body(said))
+            let took = intended.take().map(|at| format!(" in {}", span(row.at_ms - at)));
+            format!("{effect} #{attempt} {finding}{} {said}", took.unwrap_or_default())
         }
-        Entry::Verdict { body, .. } => format!("verdict {}", one_line(body, 46)),
-        Entry::Ack { body: said } => format!("acknowledged {}", body(said)),
-        Entry::Note { body } => format!("note {}", one_line(body, 46)),
+        Entry::Verdict { .. } => format!("verdict {said}"),
+        Entry::Ack { .. } => format!("acknowledged {said}"),
+        Entry::Note { .. } => format!("note {said}"),
+    };
+    one_line(text.trim_end(), WORDS)
+}
+
+/// A body in words: its text first, then `name=value`. The tags say what the row says already.
+fn words(body: &str) -> String {
+    fn collect(name: &str, value: &Value, out: &mut Vec<String>) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| collect(name, value, out)),
+            Value::String(text) if matches!(name, "message" | "cause" | "failure") => {
+                out.insert(0, text.clone());
+            }
+            Value::String(tag) if matches!(name, "outcome" | "fact" | "found") && *tag != "retry" => {}
+            Value::String(text) => out.push(format!("{name}={text}")),
+            Value::Null => {}
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) => out.push(format!("{name}={value}")),
+        }
     }
+    let mut out = Vec::new();
+    match serde_json::from_str(body) {
+        Ok(value) => collect("", &value, &mut out),
+        Err(_) => out.push(body.to_owned()),
+    }
+    out.join(" ")
 }
 
 /// Control characters escaped, and cut to a width.
@@ -386,10 +413,18 @@ fn span(ms: Millis) -> String {
 #[derive(Serialize)]
 struct Header<'a> {
     journal: Journal,
-    task: Option<&'a crate::machine::Assignment>,
+    task: Option<DumpedTask<'a>>,
     state: Option<String>,
     boots: u32,
     verdict: Option<VerdictStatus>,
+}
+
+#[derive(Serialize)]
+struct DumpedTask<'a> {
+    #[serde(rename = "taskID")]
+    task_id: &'a str,
+    #[serde(rename = "apiURL")]
+    api_url: &'a str,
 }
 
 #[derive(Serialize)]

@@ -9,7 +9,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::CliError;
+use crate::config::Settings;
 use crate::driver::{Clock, Term};
+use crate::machine::Exit;
+use crate::seal::Seal;
 use crate::telemetry::system_clock;
 
 /// Two workers beside this thread, which is the driver's: it may wait for a disk, and the listener may not.
@@ -26,6 +29,18 @@ pub(super) fn on_runtime<T>(work: impl Future<Output = Result<T, CliError>>) -> 
     // A listener or a blocked write is not waited for.
     runtime.shutdown_background();
     done
+}
+
+/// Tidies up after a process: once the task is over, nothing needs the token any more.
+pub(super) fn tidy(exit: Exit, settings: &Settings) {
+    match exit {
+        Exit::Completed | Exit::Failed | Exit::NobodyLeft | Exit::Superseded | Exit::NothingToDo => {
+            if let Err(error) = Seal::new(&settings.secrets_dir).destroy() {
+                tracing::warn!("the token stays sealed: {error}");
+            }
+        }
+        Exit::Idle | Exit::Parked | Exit::Undelivered => {}
+    }
 }
 
 /// The system's clock.

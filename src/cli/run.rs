@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::CliError;
-use super::local::{clock, on_runtime, term};
+use super::local::{clock, on_runtime, term, tidy};
 use super::progress::Progress;
 use crate::adapters::agent::AgentKind;
 use crate::config::{Options, Role, Settings, state_home};
@@ -243,6 +243,7 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
         let assignment = Assignment {
             task_id: id,
             api_url: api.api_url().clone(),
+            trace: None,
         };
         if driver.assign(assignment)? == Assigned::Stopping {
             progress.finish();
@@ -256,13 +257,17 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
     }
     let exit = driver.drive().await;
     progress.finish();
-    Ok(exit?)
+    let exit = exit?;
+    tidy(exit, &settings);
+    Ok(exit)
 }
 
 /// Says how it ended: the one line that a script wants on standard output, the rest for a person.
 pub(super) fn conclude(exit: Exit, settings: &Settings) -> Exit {
     let history = history(&settings.journal);
     let journal = settings.journal.display();
+    // As it was called: it need not be in PATH.
+    let program = std::env::args().next().unwrap_or_else(|| "runner".to_owned());
     eprintln!();
     if let Some(verdict) = history.as_ref().and_then(|run| run.verdict.clone()) {
         eprintln!("{}: {}", verdict.kind, verdict.message);
@@ -274,12 +279,12 @@ pub(super) fn conclude(exit: Exit, settings: &Settings) -> Exit {
         }
     } else if exit.code() == 75 {
         eprintln!(
-            "not finished; go on with: runner run --resume --state-dir {}",
+            "not finished; go on with: {program} run --resume --state-dir {}",
             settings.state_dir.display()
         );
     }
     eprintln!("journal: {journal}");
-    eprintln!("look at it with: runner journal dump {journal}");
+    eprintln!("look at it with: {program} journal dump {journal}");
     exit
 }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CliError;
-use super::local::{clock, on_runtime, term};
+use super::local::{clock, on_runtime, term, tidy};
 use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Parts};
 use crate::server::{Listener, router};
@@ -80,6 +80,9 @@ async fn serve(settings: Settings) -> Result<u8, CliError> {
     let serving = axum::serve(listener, routes).with_graceful_shutdown(async { drop(ended.await) });
     let serving = tokio::spawn(serving.into_future());
     let exit = driver.drive().await;
+    if let Ok(exit) = &exit {
+        tidy(*exit, &settings);
+    }
     // Who waits for an answer gets it: without this, a 503 was lost with the process that it speaks of.
     drop(end);
     drop(tokio::time::timeout(LAST_ANSWERS, serving).await);

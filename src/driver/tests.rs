@@ -10,12 +10,11 @@ use strum::IntoEnumIterator;
 use tokio::sync::Notify;
 
 use super::*;
-use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{
     Ack, AgentReport, Checkout, Fact, Failure, Handover, NoChanges, PullRequest, StartPatience, TokenFacts,
     TokenHistory, Trouble, VerdictKind,
 };
-use crate::task::Task;
+use crate::task::sample;
 
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +141,7 @@ impl Outside {
     fn work(&mut self, effect: &Effect) -> Outcome {
         match effect {
             Effect::Start { .. } => done(Fact::Started { told: true }),
-            Effect::Data => done(Fact::Data { task: task() }),
+            Effect::Data => done(Fact::Data { task: sample() }),
             Effect::Token { history } => {
                 if self.token_marked {
                     return failed(match history {
@@ -275,15 +274,6 @@ impl Execute for World {
     }
 }
 
-fn task() -> Arc<Task> {
-    let raw = br#"{"description":"do it","context":"","repo":{"url":"http://127.0.0.1:1/o/r"}}"#;
-    let policy = RepoPolicy {
-        plain_http: PlainHttp::LoopbackOnly,
-        local: LocalRepos::Refused,
-    };
-    Arc::new(Task::parse(raw, policy).unwrap())
-}
-
 fn policy() -> Policy {
     Policy {
         api_patience_ms: 600_000,
@@ -299,6 +289,7 @@ fn assignment() -> Assignment {
     Assignment {
         task_id: "t".parse().unwrap(),
         api_url: "http://127.0.0.1:1".parse().unwrap(),
+        trace: None,
     }
 }
 
@@ -319,7 +310,7 @@ enum Ended {
 impl Bench {
     fn new(world: World) -> Self {
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: in_memory(),
             world,
             began: Instant::now(),
             told: watch::Sender::new(None),
@@ -378,6 +369,13 @@ impl Bench {
         snapshot.read(|row| rows.push(row.clone())).unwrap();
         record::replay(&rows, |hash| snapshot.blob(hash).unwrap()).unwrap()
     }
+}
+
+/// What is tested here is what the rows say, a thousand times over; whether they survive power loss is the journal's tests'.
+fn in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap()
 }
 
 fn in_paused_time<T>(work: impl Future<Output = T>) -> T {

@@ -11,6 +11,7 @@ use super::state::{AgentReport, Checkout, Handover, Millis, PullRequest, TokenFa
 use super::verdict::Verdict;
 use crate::ids::{ApiUrl, TaskId};
 use crate::task::Task;
+use crate::trace::Trace;
 
 /// What the operator assigned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,16 @@ pub struct Assignment {
     /// Where its API is.
     #[serde(rename = "apiURL")]
     pub api_url: ApiUrl,
+    /// The trace that the operator's request belonged to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Trace>,
+}
+
+impl Assignment {
+    /// Whether it is the same task at the same API: a trace is of one request, and does not count.
+    pub fn is_same_task(&self, other: &Self) -> bool {
+        self.task_id == other.task_id && self.api_url == other.api_url
+    }
 }
 
 /// A fact.

@@ -17,7 +17,7 @@ use crate::config::{AgentChoice, Settings};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
 use crate::machine::{AgentReport, AgentRun, Fact, Failure, Millis, OnTerm, Outcome, Stopping, Trouble};
-use crate::process::{self, Ended, Input, Launch, LaunchError, StartFailure};
+use crate::process::{self, Ended, Input, Launch, LaunchError, StartFailure, Stopped};
 use crate::sandbox::{Confinement, Demand, InForce};
 use crate::text::cut;
 
@@ -302,21 +302,28 @@ fn outcome(world: &World, end: &AgentEnd<()>, timeout: Duration) -> Outcome {
         cause: bounded(cause),
         agent: Some(reported(end.judgement.report(), &end.ended)),
     };
+    // A terminal's Ctrl-C reaches the supervisor as well as the runner, and may reach it first.
+    let told = end.ended.stopped == Stopped::Asked && end.by == EndedBy::Itself;
     match end.by {
+        EndedBy::Itself if told => interrupted(world, end, stopped),
         EndedBy::TimeOut => stopped(
             Failure::AgentTimedOut,
             format!("It was stopped after {} s.", timeout.as_secs()),
         ),
-        EndedBy::Stop(()) => match world.on_term {
-            OnTerm::Park => Outcome::Parked {
-                ran_ms: millis(end.ended.ran),
-            },
-            OnTerm::Report => stopped(
-                Failure::Interrupted,
-                "It was told to stop while the agent ran.".to_owned(),
-            ),
-        },
+        EndedBy::Stop(()) => interrupted(world, end, stopped),
         EndedBy::Itself | EndedBy::Idle | EndedBy::LingeredAfterResult => judged(&end.judgement, &end.ended),
+    }
+}
+
+fn interrupted(world: &World, end: &AgentEnd<()>, stopped: impl Fn(Failure, String) -> Outcome) -> Outcome {
+    match world.on_term {
+        OnTerm::Park => Outcome::Parked {
+            ran_ms: millis(end.ended.ran),
+        },
+        OnTerm::Report => stopped(
+            Failure::Interrupted,
+            "It was told to stop while the agent ran.".to_owned(),
+        ),
     }
 }
 

@@ -42,10 +42,6 @@ pub(super) async fn act(
             | ApiError::Malformed { .. }),
         ) => return Ok(retry(error.to_string(), None)),
     };
-    // Nothing needs the token any more.
-    if let Err(error) = world.seal.destroy() {
-        tracing::warn!("the token stays sealed: {error}");
-    }
     Ok(Outcome::Done {
         fact: Fact::Reported { ack },
     })

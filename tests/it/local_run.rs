@@ -448,11 +448,12 @@ fn the_demo_runs_for_a_newcomer_and_says_where_the_journal_is() {
     let look = said_by_demo
         .stderr
         .lines()
-        .find_map(|line| line.strip_prefix("look at it with: runner "));
+        .find_map(|line| line.strip_prefix("look at it with: "));
     let look: Vec<&str> = look.expect("the way to look at it").split(' ').collect();
+    assert_eq!(Path::new(look[0]), program, "as it was called");
     let journal = Path::new(look.last().unwrap());
     assert!(journal.starts_with(person.path("home")), "{}", journal.display());
-    let dump = said(person.dress(as_somebody(&program)).args(look));
+    let dump = said(person.dress(as_somebody(&program)).args(&look[1..]));
     assert_eq!((dump.code, dump.stderr.as_str()), (Some(0), ""));
     assert!(
         dump.stdout.contains("· Reported ·") && dump.stdout.contains("=> PrOpened"),

@@ -120,10 +120,7 @@ async fn a_context_may_have_ten_mebibytes_and_not_one_byte_more() {
 async fn every_request_says_who_sends_it_and_posts_and_the_token_carry_their_key() {
     let world = world().await;
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let api = world.api.clone().with_trace(TraceContext {
-        parent: HeaderValue::from_static(parent),
-        state: Some(HeaderValue::from_static("a=b")),
-    });
+    let api = world.api.clone().with_trace(Trace::parse(parent, Some("a=b")));
     api.data().await.unwrap();
     api.token("my-task/token/1").await.unwrap();
     api.status(STARTED, "my-task/start/1").await.unwrap();

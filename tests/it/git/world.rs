@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+pub(super) use crate::harness::CANARY;
+use crate::harness::{RUNNER, files_with};
+
 use runner::adapters::git::handover::{HandedOver, HandoverError, Limits, Work, take};
 use runner::adapters::git::tree::lay_tree;
 use runner::adapters::git::{Author, Cloned, GitError, PrivateRepository};
@@ -16,11 +19,6 @@ use runner::ids::{BranchName, CommitId, LocalRepos, PlainHttp, RepoPolicy, RepoU
 use runner::process::{Input, Launch};
 use runner::sandbox::{Confinement, Demand};
 use runner::secret::Secret;
-
-const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
-
-/// Searched for in every byte that a test leaves.
-pub(super) const CANARY: &str = "ghs_canary0123456789";
 
 pub(super) struct World {
     pub(super) dir: TempDir,
@@ -200,29 +198,9 @@ impl World {
     }
 
     pub(super) fn no_canary(&self) {
-        let found = find(&self.root());
+        let found = files_with(&self.root(), CANARY);
         assert_eq!(found, Vec::<PathBuf>::new(), "the token is on disk");
     }
-}
-
-fn find(dir: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap();
-        let kind = entry.file_type().unwrap();
-        if entry.file_name().to_string_lossy().contains(CANARY) {
-            found.push(entry.path());
-        }
-        if kind.is_dir() {
-            found.extend(find(&entry.path()));
-        } else if kind.is_file() {
-            let bytes = std::fs::read(entry.path()).unwrap();
-            if bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()) {
-                found.push(entry.path());
-            }
-        }
-    }
-    found
 }
 
 pub(super) fn git() -> PathBuf {

@@ -1,0 +1,317 @@
+//! The oracle: names, numbers and flags of its own, and its own hand-written list of edges. It never calls `transition`.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use strum::IntoEnumIterator;
+
+use super::super::*;
+use crate::task::sample;
+
+/// The contract's section 3, written out by hand: from, effect, to. `Reported` is reached by `report` from everywhere.
+pub(super) const EDGES: [(&str, &str, &str); 9] = [
+    ("Assigned", "start", "Started"),
+    ("Started", "data", "DataFetched"),
+    ("DataFetched", "token", "TokenIssued"),
+    ("TokenIssued", "clone", "Cloned"),
+    ("Cloned", "agent", "Cloned+agent"),
+    ("Cloned+agent", "handover", "AgentRan"),
+    ("AgentRan", "push", "Pushed"),
+    ("Pushed", "pull_request", "PrOpened"),
+    ("*", "report", "Reported"),
+];
+
+pub(super) fn assignment() -> Assignment {
+    Assignment {
+        task_id: "t-1".parse().unwrap(),
+        api_url: "http://api:8081".parse().unwrap(),
+        trace: None,
+    }
+}
+
+pub(super) fn fact(effect: EffectName, changed: Changed) -> Fact {
+    match effect {
+        EffectName::Start => Fact::Started { told: true },
+        EffectName::Data => Fact::Data { task: sample() },
+        EffectName::Token => Fact::Token(TokenFacts {
+            sha256_prefix: "00000000".to_owned(),
+            expires_at_ms: 0,
+        }),
+        EffectName::Clone => Fact::Cloned(Checkout {
+            base: "a".repeat(40).parse().unwrap(),
+            base_branch: "main".parse().unwrap(),
+            branch: "runner/t-1".parse().unwrap(),
+        }),
+        EffectName::Agent => Fact::AgentEnded(AgentReport::default()),
+        EffectName::Handover => Fact::HandedOver(Handover {
+            head: (changed == Changed::Yes).then(|| "b".repeat(40).parse().unwrap()),
+            commits: 1,
+            files: 1,
+            flattened: None,
+        }),
+        EffectName::Push => Fact::Pushed,
+        EffectName::PullRequest => Fact::PullRequest(PullRequest {
+            number: 1,
+            url: "http://127.0.0.1:1/o/r/pull/1".to_owned(),
+        }),
+        EffectName::Report => Fact::Reported { ack: Ack::Accepted },
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    Yes,
+    No,
+}
+
+/// One step of a random history, in words that mean something in any state.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Boot,
+    Assign,
+    Intend(EffectName, i8),
+    ProbeNotDone(EffectName),
+    ProbeDone(EffectName),
+    Done(EffectName, EffectName, Changed),
+    Retry(EffectName),
+    Fail(EffectName),
+    GiveUp(EffectName),
+    Supersede(EffectName),
+    Park(EffectName),
+    Conclude(VerdictKind),
+    Note,
+    /// Whatever the oracle thinks comes next, so that histories get deep.
+    Onward,
+    OnwardUnchanged,
+}
+
+fn any_effect() -> impl Strategy<Value = EffectName> {
+    prop::sample::select(EffectName::iter().collect::<Vec<_>>())
+}
+
+pub(super) fn any_op() -> impl Strategy<Value = Op> {
+    let kinds = prop::sample::select(VerdictKind::iter().collect::<Vec<_>>());
+    prop_oneof![
+        1 => Just(Op::Boot),
+        1 => Just(Op::Assign),
+        1 => (any_effect(), -1_i8..2).prop_map(|(e, d)| Op::Intend(e, d)),
+        1 => any_effect().prop_map(Op::ProbeNotDone),
+        1 => any_effect().prop_map(Op::ProbeDone),
+        1 => (any_effect(), any_effect()).prop_map(|(e, f)| Op::Done(e, f, Changed::Yes)),
+        1 => any_effect().prop_map(Op::Retry),
+        1 => any_effect().prop_map(Op::Fail),
+        1 => any_effect().prop_map(Op::GiveUp),
+        1 => any_effect().prop_map(Op::Supersede),
+        1 => any_effect().prop_map(Op::Park),
+        2 => kinds.prop_map(Op::Conclude),
+        1 => Just(Op::Note),
+        14 => Just(Op::Onward),
+        1 => Just(Op::OnwardUnchanged),
+    ]
+}
+
+/// What the oracle knows: names, numbers and flags of its own.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Oracle {
+    pub(super) state: Option<String>,
+    pub(super) open: Option<(String, u32)>,
+    pub(super) attempts: std::collections::BTreeMap<String, u32>,
+    pub(super) ended: Option<&'static str>,
+    pub(super) verdict: Option<VerdictKind>,
+    pub(super) changed: bool,
+}
+
+impl Oracle {
+    fn wanted(&self) -> Option<String> {
+        let state = self.state.as_deref()?;
+        if self.verdict.is_some() {
+            return (state != "Reported").then(|| "report".to_owned());
+        }
+        let edge = EDGES.iter().find(|(from, _, _)| *from == state)?;
+        let blocked = self.ended.is_some() || (state == "AgentRan" && !self.changed);
+        (!blocked).then(|| edge.1.to_owned())
+    }
+
+    /// Turns an operation into an event, and says whether it is legal; applies it if so.
+    pub(super) fn step(&mut self, op: &Op) -> (Event, bool) {
+        let at = 0;
+        match op {
+            Op::Boot => (Event::Booted { at }, true),
+            Op::Note => (Event::Noted { note: Note::Parked, at }, true),
+            Op::Assign => {
+                let legal = self.state.is_none();
+                if legal {
+                    self.state = Some("Assigned".to_owned());
+                }
+                let event = Event::Assigned {
+                    assignment: assignment(),
+                    at,
+                };
+                (event, legal)
+            }
+            Op::Intend(effect, off) => self.intend(*effect, *off),
+            Op::ProbeNotDone(effect) => self.probe(*effect, Finding::NotDone { ran_ms: 1 }),
+            Op::ProbeDone(effect) => self.probe(*effect, Finding::Done),
+            Op::Done(effect, of, changed) => self.done(*effect, *of, *changed),
+            Op::Retry(effect) => {
+                let outcome = Outcome::Retry {
+                    trouble: Trouble::Unreachable,
+                    cause: String::new(),
+                    after_ms: None,
+                    ran_ms: 0,
+                };
+                self.close(*effect, outcome, None)
+            }
+            Op::Park(effect) => self.close(*effect, Outcome::Parked { ran_ms: 0 }, None),
+            Op::Supersede(effect) => self.close(*effect, Outcome::Superseded, Some("superseded")),
+            Op::Fail(effect) => {
+                let outcome = Outcome::Failed {
+                    failure: Failure::Internal,
+                    cause: String::new(),
+                    agent: None,
+                };
+                self.close(*effect, outcome, Some("failed"))
+            }
+            Op::GiveUp(effect) => {
+                let outcome = Outcome::GivenUp {
+                    failure: Failure::ApiUnreachable,
+                    cause: String::new(),
+                };
+                self.close(*effect, outcome, Some("failed"))
+            }
+            Op::Conclude(kind) => self.conclude(*kind),
+            Op::Onward => self.onward(Changed::Yes),
+            Op::OnwardUnchanged => self.onward(Changed::No),
+        }
+    }
+
+    fn onward(&mut self, changed: Changed) -> (Event, bool) {
+        if self.state.is_none() {
+            return self.step(&Op::Assign);
+        }
+        if let Some((effect, _)) = &self.open {
+            let effect: EffectName = effect.parse().unwrap();
+            return self.done(effect, effect, changed);
+        }
+        match self.wanted() {
+            Some(effect) => self.intend(effect.parse().unwrap(), 0),
+            None => self.conclude(match self.ended {
+                Some("superseded") => VerdictKind::Superseded,
+                Some(_) => VerdictKind::Failed,
+                None => VerdictKind::Completed,
+            }),
+        }
+    }
+
+    fn intend(&mut self, effect: EffectName, off: i8) -> (Event, bool) {
+        let name = effect.to_string();
+        let right = self.attempts.get(&name).copied().unwrap_or(0) + 1;
+        let attempt = right.saturating_add_signed(off.into());
+        // A push without anything to push is the plan's business, not the machine's.
+        let state_has_it = match (&self.verdict, self.state.as_deref()) {
+            (_, None | Some("Reported")) => false,
+            (Some(_), _) => name == "report",
+            (None, Some(state)) => {
+                self.ended.is_none() && EDGES.iter().any(|(from, by, _)| *from == state && *by == name)
+            }
+        };
+        let legal = state_has_it && self.open.is_none() && attempt == right;
+        if legal {
+            self.attempts.insert(name.clone(), attempt);
+            self.open = Some((name, attempt));
+        }
+        (Event::Intended { effect, attempt, at: 0 }, legal)
+    }
+
+    fn is_open(&self, effect: EffectName) -> (u32, bool) {
+        match &self.open {
+            Some((name, attempt)) => (*attempt, *name == effect.to_string()),
+            None => (1, false),
+        }
+    }
+
+    fn probe(&mut self, effect: EffectName, finding: Finding) -> (Event, bool) {
+        let (attempt, legal) = self.is_open(effect);
+        if legal && matches!(finding, Finding::NotDone { .. }) {
+            self.open = None;
+        }
+        let event = Event::Probed {
+            effect,
+            attempt,
+            finding,
+            at: 0,
+        };
+        (event, legal)
+    }
+
+    fn close(&mut self, effect: EffectName, outcome: Outcome, ends: Option<&'static str>) -> (Event, bool) {
+        let (attempt, open) = self.is_open(effect);
+        // A report can fail to be delivered; it cannot fail the task.
+        let legal = open && (ends.is_none() || self.verdict.is_none());
+        if legal {
+            self.open = None;
+            self.ended = ends.or(self.ended);
+        }
+        let event = Event::Ended {
+            effect,
+            attempt,
+            outcome,
+            at: 0,
+        };
+        (event, legal)
+    }
+
+    fn done(&mut self, effect: EffectName, of: EffectName, changed: Changed) -> (Event, bool) {
+        let (attempt, open) = self.is_open(effect);
+        let unchanged_push = effect == EffectName::Push && !self.changed;
+        let legal = open && effect == of && !unchanged_push;
+        if legal {
+            let state = self.state.clone().unwrap();
+            let name = effect.to_string();
+            let edge = EDGES
+                .iter()
+                .find(|(from, by, _)| *by == name && (*from == state || *from == "*"));
+            self.state = edge.map(|(_, _, to)| (*to).to_owned());
+            self.open = None;
+            if effect == EffectName::Handover {
+                self.changed = changed == Changed::Yes;
+            }
+        }
+        let event = Event::Ended {
+            effect,
+            attempt,
+            outcome: Outcome::Done {
+                fact: fact(of, changed),
+            },
+            at: 0,
+        };
+        (event, legal)
+    }
+
+    fn conclude(&mut self, kind: VerdictKind) -> (Event, bool) {
+        let state = self.state.as_deref();
+        let founded = match kind {
+            VerdictKind::Completed => {
+                self.ended.is_none()
+                    && (matches!(state, Some("Pushed" | "PrOpened")) || (state == Some("AgentRan") && !self.changed))
+            }
+            VerdictKind::Failed => self.ended != Some("superseded"),
+            VerdictKind::Superseded => self.ended == Some("superseded"),
+        };
+        let legal = state.is_some() && self.verdict.is_none() && self.open.is_none() && founded;
+        if legal {
+            self.verdict = Some(kind);
+            if kind == VerdictKind::Superseded {
+                self.state = Some("Reported".to_owned());
+            }
+        }
+        let verdict = Arc::new(Verdict {
+            kind,
+            reason: None,
+            message: String::new(),
+            body: String::new(),
+            key: String::new(),
+        });
+        (Event::Concluded { verdict, at: 0 }, legal)
+    }
+}
