@@ -40,6 +40,7 @@ pub struct Options {
         long,
         env = "RUNNER_LISTEN",
         default_value = "0.0.0.0:8888",
+        value_parser = address,
         value_name = "ADDRESS:PORT"
     )]
     pub listen: SocketAddr,
@@ -64,7 +65,7 @@ pub struct Options {
     pub workspace: Option<PathBuf>,
 
     /// Hosts that a task's apiURL may name, comma-separated [default: any]
-    #[arg(long, env = "RUNNER_API_ALLOW", value_name = "HOSTS", value_delimiter = ',')]
+    #[arg(long, env = "RUNNER_API_ALLOW", value_parser = host, value_name = "HOSTS", value_delimiter = ',')]
     pub api_allow: Vec<String>,
 
     /// A file with the bearer token for the task API, read anew for each request
@@ -80,7 +81,7 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
 
     /// The forge's REST API [default: derived from the repository's host]
-    #[arg(long, env = "RUNNER_GITHUB_API_URL", value_name = "URL")]
+    #[arg(long, env = "RUNNER_GITHUB_API_URL", value_parser = http_url, value_name = "URL")]
     pub github_api_url: Option<Url>,
 
     /// What the working branch begins with; the task's id follows
@@ -326,8 +327,20 @@ impl Settings {
         }
     }
 
-    /// Makes the directories, and checks that they can be written and are nobody else's.
+    /// Makes the directories, and checks that they can be written and are nobody else's. Where one of them cannot be
+    /// made, none is.
     pub fn prepare_directories(&self) -> Result<(), ConfigError> {
+        for (variable, path) in [
+            ("RUNNER_STATE_DIR", &self.state_dir),
+            ("RUNNER_SECRETS_DIR", &self.secrets_dir),
+            ("RUNNER_WORKSPACE", &self.workspace),
+        ] {
+            could_be_written(path).map_err(|source| ConfigError::UnwritableDirectory {
+                variable,
+                path: path.clone(),
+                source,
+            })?;
+        }
         private_directory("RUNNER_STATE_DIR", &self.state_dir)?;
         private_directory("RUNNER_SECRETS_DIR", &self.secrets_dir)?;
         writable_directory("RUNNER_WORKSPACE", &self.workspace)
@@ -378,6 +391,9 @@ fn task_token(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<Secret>, 
     let (variable, text) = if let Some(text) = env(direct) {
         (direct, text.to_string_lossy().into_owned())
     } else if let Some(path) = env(file) {
+        if path.is_empty() {
+            return Err(ConfigError::EmptyToken { variable: file });
+        }
         (file, read(file, Path::new(&path))?)
     } else {
         return Ok(None);
@@ -416,6 +432,20 @@ fn private_directory(variable: &'static str, path: &Path) -> Result<(), ConfigEr
     Ok(())
 }
 
+/// Whether a directory is there and can be written, or could be made where its nearest ancestor is.
+fn could_be_written(path: &Path) -> std::io::Result<()> {
+    use nix::unistd::{AccessFlags, access};
+    let path = std::path::absolute(path)?;
+    let there = path.ancestors().find_map(|dir| match std::fs::metadata(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        found => Some(found.map(|found| (dir.to_owned(), found.is_dir()))),
+    });
+    match there.transpose()? {
+        Some((dir, true)) => access(&dir, AccessFlags::W_OK | AccessFlags::X_OK).map_err(Into::into),
+        Some((_, false)) | None => Err(std::io::ErrorKind::NotADirectory.into()),
+    }
+}
+
 fn writable_directory(variable: &'static str, path: &Path) -> Result<(), ConfigError> {
     use std::os::unix::fs::DirBuilderExt;
     let unwritable = |source| ConfigError::UnwritableDirectory {
@@ -433,6 +463,33 @@ fn writable_directory(variable: &'static str, path: &Path) -> Result<(), ConfigE
         .tempfile_in(path)
         .map(drop)
         .map_err(unwritable)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an address and a port such as 0.0.0.0:8888 or [::1]:8888 are allowed".to_owned())
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
+        Ok(_) | Err(_) => Err("an absolute http or https URL is allowed".to_owned()),
+    }
+}
+
+/// A host as URLs have it, so that it can be compared with theirs. One that could not match anything is a mistake.
+fn host(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let host = match text.parse::<std::net::Ipv6Addr>() {
+        Ok(ip) => Ok(url::Host::Ipv6(ip)),
+        Err(_) => url::Host::parse(text),
+    };
+    match host {
+        Ok(host) if !text.is_empty() => Ok(host.to_string()),
+        Ok(_) | Err(_) => {
+            Err("host names and addresses are allowed, comma-separated, without scheme and port".to_owned())
+        }
+    }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -28,7 +28,12 @@ pub fn log_to_stderr(options: &LogOptions, default: &str) {
     } else {
         LogFormat::Json
     });
-    let filter = EnvFilter::new(options.log.as_deref().unwrap_or(default));
+    // An empty one is how a manifest leaves it out; taken as it is, it would silence the log.
+    let wanted = options
+        .log
+        .as_deref()
+        .filter(|directives| !directives.trim().is_empty());
+    let filter = EnvFilter::new(wanted.unwrap_or(default));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

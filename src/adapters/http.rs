@@ -89,13 +89,13 @@ pub enum HttpSetupError {
         source: io::Error,
     },
     /// The file of further roots has none in it: silently no roots, if it were let pass.
-    #[error("the CA file {} has no certificate; name a PEM file with at least one", path.display())]
+    #[error("the CA file {} has no certificate; name a PEM file with at least one in RUNNER_CA_FILE", path.display())]
     CaFileEmpty {
         /// The file.
         path: PathBuf,
     },
     /// The file of further roots has something broken in it.
-    #[error("the CA file {} has a certificate that cannot be used: {why}", path.display())]
+    #[error("the CA file {} has a certificate that cannot be used: {why}; name another one in RUNNER_CA_FILE", path.display())]
     CaFileInvalid {
         /// The file.
         path: PathBuf,

@@ -89,7 +89,7 @@ impl JournalCommand {
                 let post_mortem = PostMortem::open(&path)?;
                 let written = match &dump.output {
                     None => post_mortem.dump(dump.format, BufWriter::new(io::stdout().lock())),
-                    Some(file) => create(file).and_then(|file| post_mortem.dump(dump.format, BufWriter::new(file))),
+                    Some(file) => post_mortem.dump(dump.format, BufWriter::new(create(file)?)),
                 };
                 match written {
                     // The reader has seen enough.
@@ -147,8 +147,13 @@ fn touched(path: &Path) -> Option<std::time::SystemTime> {
     Some(written(path)?.max(written(&log).unwrap_or(std::time::UNIX_EPOCH)))
 }
 
-fn create(path: &Path) -> io::Result<std::fs::File> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+/// What is there is somebody's: a dump never takes its place.
+fn create(path: &Path) -> Result<std::fs::File, CliError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|error| CliError::Usage {
+        what: format!("{} cannot be made: {error}", path.display()),
+        hint: "name a file that does not exist yet with --output".to_owned(),
+    })
 }
 
 /// A journal read once: what it adds up to, and what is wrong with it.
@@ -284,8 +289,10 @@ impl PostMortem {
         let state = run.state_name().map_or("not assigned".to_owned(), |s| s.to_string());
         writeln!(
             out,
-            "{task} · {state} · {} rows · {} starts",
-            self.summary.rows, run.boot.number
+            "{task} · {state} · {} rows · {} start{}",
+            self.summary.rows,
+            run.boot.number,
+            if run.boot.number == 1 { "" } else { "s" }
         )?;
         if let Some(verdict) = verdict(run) {
             let reason = verdict.reason.map(|r| format!(" ({r})")).unwrap_or_default();

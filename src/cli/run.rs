@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use runner_journal::Journal;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::CliError;
 use super::local::{clock, on_runtime, term, tidy};
 use super::progress::Progress;
+use crate::adapters::agent::AgentKind;
 use crate::config::{Options, Role, Settings, state_home};
 use crate::driver::{Assigned, Driver, Parts};
 use crate::embedded::faults::Faults;
@@ -28,6 +30,18 @@ use crate::{process, record};
 const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 /// The task as it was given, kept beside the journal for `--resume`.
 const TASK_FILE: &str = "task.json";
+
+/// What [`TASK_FILE`] has: the task, and which agent it was given to.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Kept {
+    #[serde(flatten)]
+    data: TaskData,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent: Option<AgentKind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agent_command: Option<String>,
+}
 
 /// Run one task without an operator.
 #[derive(Debug, Args)]
@@ -130,12 +144,20 @@ impl Run {
         let kept = fs::read(dir.join(TASK_FILE))
             .map_err(|e| usage(format!("{} has no task to go on with: {e}", dir.display())))?;
         let data = TaskData::parse(&kept).map_err(|e| usage(format!("{}: {e}", dir.display())))?;
+        let kept: Kept = serde_json::from_slice(&kept).map_err(|e| usage(format!("{}: {e}", dir.display())))?;
         let id = match self.task_id {
             Some(id) => id,
             None => journaled_id(&dir.join("journal.db"))?,
         };
         let mut options = self.options;
         options.state_dir = Some(dir);
+        // Gone on with by the agent that it was begun by, unless another one is named.
+        if options.agent.is_none() {
+            options.agent = kept.agent;
+        }
+        if options.agent_command.is_none() {
+            options.agent_command = kept.agent_command;
+        }
         let settings = settings(options, &id)?;
         Ok(Local {
             token: token_for(&data, &settings)?,
@@ -195,7 +217,12 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
         source,
     })?;
     // Once the journal is ours: another run of this task does not lose its own.
-    let kept = serde_json::to_vec(&data).map_err(|e| embedded(e.to_string()))?;
+    let kept = Kept {
+        data: data.clone(),
+        agent: settings.options.agent,
+        agent_command: settings.options.agent_command.clone(),
+    };
+    let kept = serde_json::to_vec(&kept).map_err(|e| embedded(e.to_string()))?;
     let file = settings.state_dir.join(TASK_FILE);
     fs::write(&file, kept).map_err(|source| CliError::Output {
         what: file.display().to_string(),

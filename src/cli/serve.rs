@@ -1,9 +1,12 @@
 //! `runner serve`: listen, run one task, exit.
 
+use std::future::IntoFuture;
+use std::time::Duration;
+
 use clap::Args;
 use runner_journal::Journal;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CliError;
 use super::local::{clock, on_runtime, term, tidy};
@@ -14,11 +17,15 @@ use crate::steps::World;
 use crate::telemetry::{Metrics, Status, Telemetry};
 use crate::{process, record};
 
+/// How long answers under way may take once the process is about to end. A peer that holds a line open waits in vain.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+
 /// Listen, run one task, exit.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  RUNNER_STATE_DIR=/data/state RUNNER_WORKSPACE=/data/work RUNNER_SECRETS_DIR=/data/secrets runner serve
+  RUNNER_STATE_DIR=/data/state RUNNER_SECRETS_DIR=/data/secrets \\
+    RUNNER_WORKSPACE=/data/work runner serve
   curl -sS -H 'Content-Type: application/json' \\
        -d '{\"taskID\": \"my-task\", \"apiURL\": \"http://api:8081\"}' http://127.0.0.1:8888/task")]
 pub(super) struct Serve {
@@ -35,16 +42,17 @@ impl Serve {
 }
 
 async fn serve(settings: Settings) -> Result<u8, CliError> {
-    settings.prepare_directories()?;
+    // What can be refused is refused before anything is made: exit 2 has touched nothing.
     let world = World::new(&settings)?;
-    let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
-        path: settings.journal.clone(),
-        source,
-    })?;
     let address = settings.options.listen;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| CliError::Listen { address, source })?;
+    settings.prepare_directories()?;
+    let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
+        path: settings.journal.clone(),
+        source,
+    })?;
     if let Ok(bound) = listener.local_addr() {
         tracing::info!("listening on {bound}");
     }
@@ -68,8 +76,15 @@ async fn serve(settings: Settings) -> Result<u8, CliError> {
         term: term(settings.options.term_grace),
     })?;
     // The listener lives as long as the process: /healthz answers to the last moment.
-    tokio::spawn(async move { axum::serve(listener, routes).await });
-    let exit = driver.drive().await?;
-    tidy(exit, &settings);
-    Ok(exit.code())
+    let (end, ended) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, routes).with_graceful_shutdown(async { drop(ended.await) });
+    let serving = tokio::spawn(serving.into_future());
+    let exit = driver.drive().await;
+    if let Ok(exit) = &exit {
+        tidy(*exit, &settings);
+    }
+    // Who waits for an answer gets it: without this, a 503 was lost with the process that it speaks of.
+    drop(end);
+    drop(tokio::time::timeout(LAST_ANSWERS, serving).await);
+    Ok(exit?.code())
 }

@@ -267,7 +267,7 @@ pub struct Tally {
     pub first_at: Millis,
     /// When the last thing was heard of it.
     pub last_at: Millis,
-    /// Attempts that came to nothing, and probes that could not be made: what the back-off grows with.
+    /// Attempts of this start that came to nothing, and probes that could not be made: what the back-off grows with.
     pub misses: u32,
     /// What the other side asked to be waited for, after the last miss.
     pub retry_after_ms: Option<Millis>,

@@ -133,6 +133,11 @@ fn boot(run: &mut Run, at: Millis) {
         run.stalled_boots += 1;
     }
     run.left = false;
+    // A start begins its waits anew: else one whose patience is shorter than the wait that was reached before would end
+    // without having asked once.
+    for tally in run.tallies.values_mut() {
+        tally.misses = 0;
+    }
     run.boot = Boot {
         number: run.boot.number + 1,
         at,

@@ -41,7 +41,8 @@ pub(super) fn chosen(settings: &Settings) -> Agent {
         },
         AgentChoice::Claude => Agent::Claude(Claude {
             program: PathBuf::from("claude"),
-            model: settings.options.agent_model.clone(),
+            // An empty one is how a manifest leaves it out.
+            model: settings.options.agent_model.clone().filter(|model| !model.is_empty()),
             max_turns: settings.options.agent_max_turns,
         }),
     }

@@ -106,7 +106,7 @@ impl Outside {
     }
 }
 
-fn data(git: &GitServer) -> TaskData {
+pub(crate) fn data(git: &GitServer) -> TaskData {
     TaskData {
         description: "Make a change\n\nAny will do.".to_owned(),
         context: "There is nothing to know.".to_owned(),
@@ -369,4 +369,74 @@ pub(crate) fn files_with(dir: &Path, needle: &str) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// An agent that says that it is there, and leaves its change once it is let go on.
+pub(crate) const WAITING_AGENT: &str = "cat > /dev/null; echo run >> \"$HOME/runs\"; : > \"$HOME/there\"; \
+     until [ -e \"$HOME/go\" ]; do sleep 0.02; done; echo change >> change.txt";
+
+impl Bench {
+    /// Waits until [`WAITING_AGENT`] is at work.
+    pub(crate) async fn agent_is_there(&self, serving: &Serving) {
+        until("the agent is at work", serving, || {
+            self.path("workspace/home/there").exists()
+        })
+        .await;
+    }
+
+    /// Lets [`WAITING_AGENT`] go on, now and whenever it is started again.
+    pub(crate) fn let_the_agent_go(&self) {
+        std::fs::write(self.path("workspace/home/go"), "").unwrap();
+    }
+
+    /// Starts and assigns once, and gives how that start ended with its log.
+    pub(crate) async fn once(&self, outside: &Outside) -> (Option<i32>, String) {
+        let mut serving = self.start();
+        serving.assign(&outside.assignment()).await;
+        let status = serving.wait().await;
+        (status.code(), serving.log())
+    }
+
+    /// The rows of a kind, of one effect where one is named.
+    pub(crate) fn rows(&self, kind: &str, effect: Option<&str>) -> Vec<serde_json::Value> {
+        let wanted = |row: &serde_json::Value| row["kind"] == kind && effect.is_none_or(|e| row["effect"] == e);
+        self.dump().into_iter().filter(wanted).collect()
+    }
+}
+
+/// Waits until something holds, looking again and again. Fails where it never does.
+pub(crate) async fn until(what: &str, serving: &Serving, holds: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < NEVER, "never: {what}: {}", serving.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The status and the body, as JSON where it is that.
+pub(crate) async fn answer(request: reqwest::RequestBuilder) -> (u16, serde_json::Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(serde_json::Value::String(text));
+    (status, body)
+}
+
+/// A program as a user who is not root: as oneself, where one is not.
+pub(crate) fn as_somebody(program: &Path) -> Command {
+    if !nix::unistd::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--reuid", "1001", "--regid", "1001", "--clear-groups", "--"])
+        .arg(program);
+    command
+}
+
+/// A copy of the program for somebody else. By a process of its own: while this one had it open for writing, a child
+/// that another test forks would have it too, and it could not be executed.
+pub(crate) fn copy_of_the_program(to: &Path) {
+    let copied = Command::new("cp").arg(RUNNER).arg(to).status().unwrap();
+    assert!(copied.success());
 }

@@ -9,7 +9,13 @@
 
 mod agent_run;
 mod docs;
+mod door;
+mod faults;
 mod git;
 mod harness;
+mod isolation;
+mod journal_cli;
+mod local_run;
+mod settings;
 mod supervise;
 mod sweep;

@@ -1,0 +1,309 @@
+//! What the agent can reach, tried by an agent; the same without the sandbox, as the control; and where the token is left.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use runner::embedded::faults::{Endpoint, Fault, Times};
+
+use crate::harness::{Bench, CANARY, Outside, RUNNER, Serving, answer, client, files_with, until};
+
+/// Tries everything, and leaves what it got in `$HOME/got`: one file for each thing that it could do, empty where it got
+/// nothing but the deed itself. It changes nothing of what it can reach.
+fn thief(bench: &Bench) -> String {
+    let (state, secrets) = (bench.path("state"), bench.path("secrets"));
+    let (state, secrets) = (state.display(), secrets.display());
+    format!(
+        r#"cat > /dev/null; echo change >> change.txt
+mkdir -p "$HOME/got"; cd "$HOME/got" || exit 9
+got() {{ name=$1; shift; if "$@" > "try" 2> /dev/null; then mv try "$name"; fi; rm -f try; }}
+appends() {{ ( : >> "$1" ) 2> /dev/null; }}
+opens() {{ ( : < "$1" ) 2> /dev/null; }}
+creates() {{ ( : > "$1" ) 2> /dev/null && rm "$1"; }}
+parent() {{ sed -n 's/^PPid:[[:space:]]*//p' "/proc/$1/status"; }}
+supervisor=$PPID
+runner=$(parent "$supervisor")
+echo "$supervisor" > supervisor; echo "$runner" > runner
+for p in /proc/[0-9]*; do [ "$(cat "$p/comm" 2> /dev/null)" = runner ] && echo "${{p#/proc/}}"; done > runners
+got environ-own cat /proc/$$/environ
+got token cat "{secrets}/token.json"
+got secrets-list ls -A "{secrets}"
+got state-list ls -A "{state}"
+got journal cat "{state}/journal.db-wal"
+got journal-append appends "{state}/journal.db"
+got journal-lock appends "{state}/journal.db-lock"
+got agent-lock opens "{state}/agent.lock"
+got transcript cat "{state}/agent/transcript-1.jsonl"
+got repo-config cat "{state}/git/config"
+got repo-config-append appends "{state}/git/config"
+got repo-ref creates "{state}/git/refs/heads/planted"
+got repo-hook creates "{state}/git/hooks-planted"
+for who in runner supervisor; do
+  eval "pid=\$$who"
+  got "$who-environ" cat "/proc/$pid/environ"
+  got "$who-mem" opens "/proc/$pid/mem"
+  got "$who-fd" readlink "/proc/$pid/fd/0"
+  got "$who-cwd" ls "/proc/$pid/cwd/"
+  got "$who-signal" kill -0 "$pid"
+done
+: > done
+"#
+    )
+}
+
+/// What one run with the thief left.
+struct Theft {
+    outside: Outside,
+    bench: Bench,
+    got: BTreeSet<String>,
+    runner: u32,
+}
+
+impl Theft {
+    /// A whole run, in which the agent tries everything.
+    async fn commit(settings: &[(&str, &str)]) -> Self {
+        let outside = Outside::start().await;
+        let mut bench = Bench::new(&outside);
+        let script = thief(&bench);
+        bench = bench.with("RUNNER_AGENT_COMMAND", &script);
+        for (name, value) in settings {
+            bench = bench.with(name, value);
+        }
+        let mut serving = bench.start();
+        serving.assign(&outside.assignment()).await;
+        let runner = serving.pid();
+        assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
+        let got = std::fs::read_dir(bench.path("workspace/home/got")).unwrap();
+        let got = got
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        let theft = Self {
+            outside,
+            bench,
+            got,
+            runner,
+        };
+        assert!(
+            theft.got.contains("done"),
+            "it did not come to its end: {:?}",
+            theft.got
+        );
+        // Without this, what it did not get would prove nothing: it has to have tried the right processes.
+        assert_eq!(theft.text("runner").trim(), runner.to_string());
+        assert!(theft.text("runners").lines().any(|pid| pid == runner.to_string()));
+        theft
+    }
+
+    fn text(&self, name: &str) -> String {
+        let bytes = std::fs::read(self.bench.path("workspace/home/got").join(name)).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What it got of the things that are none of its business.
+    fn loot(&self) -> BTreeSet<&str> {
+        let own = ["runner", "supervisor", "runners", "environ-own", "done"];
+        self.got
+            .iter()
+            .map(String::as_str)
+            .filter(|name| !own.contains(name))
+            .collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_reaches_neither_token_nor_journal_nor_repository_nor_the_runner_itself() {
+    let theft = Theft::commit(&[]).await;
+    assert_eq!(theft.loot(), BTreeSet::new());
+    assert_ne!(theft.runner, 0);
+}
+
+/// The control: the same agent in the same place gets it all where there is no sandbox, so that what it does not get
+/// with one is the sandbox's doing.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_sandbox_the_same_agent_reaches_all_of_it() {
+    let theft = Theft::commit(&[("RUNNER_SANDBOX", "off")]).await;
+    let mut expected = BTreeSet::from([
+        "token",
+        "secrets-list",
+        "state-list",
+        "journal",
+        "journal-append",
+        "journal-lock",
+        "agent-lock",
+        "transcript",
+        "repo-config",
+        "repo-config-append",
+        "repo-ref",
+        "repo-hook",
+        "runner-signal",
+        "supervisor-signal",
+    ]);
+    if nix::unistd::geteuid().is_root() {
+        // A process that is not dumpable is still root's to look into.
+        for who in ["runner", "supervisor"] {
+            expected.extend(match who {
+                "runner" => ["runner-environ", "runner-mem", "runner-fd", "runner-cwd"],
+                _ => [
+                    "supervisor-environ",
+                    "supervisor-mem",
+                    "supervisor-fd",
+                    "supervisor-cwd",
+                ],
+            });
+        }
+        assert!(theft.text("runner-environ").contains("RUNNER_STATE_DIR="));
+    }
+    assert_eq!(theft.loot(), expected);
+    assert!(theft.text("token").contains(CANARY));
+    assert!(theft.text("journal").contains("Assigned"));
+    let sandbox = theft.bench.rows("note", None);
+    assert!(
+        sandbox.iter().any(|row| row["body"].to_string().contains("\"off\"")),
+        "it is journaled: {sandbox:?}"
+    );
+    let verdict = theft.outside.verdict();
+    assert_eq!(verdict["event"], "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agents_environment_is_an_allow_list_and_nothing_else() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "api-bearer").unwrap();
+    let theft = Theft::commit(&[
+        ("RUNNER_API_TOKEN_FILE", file.path().to_str().unwrap()),
+        ("RUNNER_AGENT_ENV", "PASSED_ON,NOT_THERE"),
+        ("PASSED_ON", "as it is"),
+        ("GITHUB_TOKEN", "ghs_operator"),
+        ("GIT_ASKPASS", "/bin/false"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("ANTHROPIC_API_KEY", "sk-ant-x"),
+        ("LD_PRELOAD", ""),
+        ("SSH_AUTH_SOCK", "/tmp/x"),
+        ("TZ", "UTC"),
+    ])
+    .await;
+    let environ = theft.text("environ-own");
+    let environ: BTreeSet<&str> = environ.split('\0').filter(|line| !line.is_empty()).collect();
+    let home = format!("HOME={}", theft.bench.path("workspace/home").display());
+    let tmp = format!("TMPDIR={}", theft.bench.path("workspace/tmp").display());
+    let path = format!("PATH={}", std::env::var("PATH").unwrap());
+    let expected = ["LANG=C.UTF-8", "PASSED_ON=as it is", "TZ=UTC", &home, &path, &tmp];
+    assert_eq!(environ, BTreeSet::from(expected));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_is_in_nothing_that_a_run_shows_or_leaves() {
+    let outside = Outside::start().await;
+    let held = Fault::Delay(Duration::from_millis(400));
+    for endpoint in [Endpoint::GitFetch, Endpoint::GitPush, Endpoint::PullCreate] {
+        outside.faults.inject(endpoint, held.clone(), Times::Next(1));
+    }
+    let script = "cat > \"$HOME/prompt\"; env > \"$HOME/env\"; cat /proc/$$/environ > \"$HOME/environ\"; echo change >> change.txt";
+    let bench = Bench::new(&outside)
+        .with("RUNNER_AGENT_COMMAND", script)
+        .with("RUNNER_LOG", "trace");
+    let mut serving = bench.start();
+    let seen = watch_processes(&serving);
+    let address = serving.address().await.unwrap();
+    serving.assign(&outside.assignment()).await;
+    until("it pushes", &serving, || outside.git.counts().pushes == 1).await;
+    for route in ["/status", "/metrics", "/healthz"] {
+        let (_, body) = answer(client().get(format!("{address}{route}"))).await;
+        assert!(!body.to_string().contains(CANARY), "{route}");
+    }
+    assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
+    let seen = seen.end().await;
+    assert!(seen.pushing, "git was seen while it pushed");
+    assert_eq!(seen.with_token, Vec::<String>::new());
+    assert_eq!(files_with(bench.dir.path(), CANARY), Vec::<std::path::PathBuf>::new());
+    assert!(!serving.log().contains(CANARY), "the log, at its most talkative");
+    for format in ["table", "json", "ndjson"] {
+        let dump = std::process::Command::new(RUNNER)
+            .args(["journal", "dump", "--format", format])
+            .arg(bench.journal())
+            .output()
+            .unwrap();
+        assert!(
+            dump.status.success() && !String::from_utf8_lossy(&dump.stdout).contains(CANARY),
+            "{format}"
+        );
+    }
+    let pull = &outside.forge.pulls()[0];
+    assert!(!format!("{pull:?}").contains(CANARY));
+    let calls = outside.api.call_log().all();
+    assert!(
+        calls
+            .iter()
+            .all(|call| !String::from_utf8_lossy(&call.body).contains(CANARY))
+    );
+    let remote = outside.git.path("o", "r").unwrap();
+    assert_eq!(files_with(&remote, CANARY), Vec::<std::path::PathBuf>::new());
+    // The control: where the search finds nothing, it has looked.
+    std::fs::write(bench.path("state/planted"), format!("x{CANARY}x")).unwrap();
+    assert_eq!(files_with(bench.dir.path(), CANARY), [bench.path("state/planted")]);
+}
+
+/// What was seen of all processes below a runner.
+#[derive(Default)]
+struct Seen {
+    pushing: bool,
+    with_token: Vec<String>,
+}
+
+struct Watching {
+    over: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<Seen>,
+}
+
+impl Watching {
+    async fn end(self) -> Seen {
+        self.over.store(true, Ordering::SeqCst);
+        tokio::task::spawn_blocking(move || self.thread.join().unwrap())
+            .await
+            .unwrap()
+    }
+}
+
+/// Looks at the arguments and the environments of the runner and of everything that it starts, again and again.
+fn watch_processes(serving: &Serving) -> Watching {
+    let over = Arc::new(AtomicBool::new(false));
+    let (until, root) = (Arc::clone(&over), serving.pid());
+    let thread = std::thread::spawn(move || {
+        let mut seen = Seen::default();
+        while !until.load(Ordering::SeqCst) {
+            for pid in below(root) {
+                let read = |name: &str| {
+                    let bytes = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                    String::from_utf8_lossy(&bytes).replace('\0', " ")
+                };
+                let (arguments, environment) = (read("cmdline"), read("environ"));
+                seen.pushing |= arguments.contains(" push ");
+                for text in [arguments, environment] {
+                    if text.contains(CANARY) {
+                        seen.with_token.push(text);
+                    }
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        seen
+    });
+    Watching { over, thread }
+}
+
+/// A process and its descendants.
+fn below(root: u32) -> Vec<u32> {
+    let mut all = vec![root];
+    let mut next = 0;
+    while let Some(pid) = all.get(next) {
+        let tasks = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+        }
+        next += 1;
+    }
+    all
+}
