@@ -424,7 +424,11 @@ fn private_directory(variable: &'static str, path: &Path) -> Result<(), ConfigEr
     }
     if found.uid() != nix::unistd::geteuid().as_raw() {
         // A volume may belong to root and be ours by its group, as Kubernetes' fsGroup has it.
-        return Ok(());
+        return if found.uid() == 0 {
+            Ok(())
+        } else {
+            Err(unsafe_because("which belongs to another user"))
+        };
     }
     if found.permissions().mode() & 0o077 != 0 {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(unwritable)?;

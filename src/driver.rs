@@ -186,11 +186,15 @@ pub struct Driver<W> {
     stop: watch::Sender<Stopping>,
 }
 
-/// Whether being told to stop ends a wait.
+/// Whether being told to stop ends what is awaited.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OnStop {
+    /// At once, where there is something else to do then.
     Return,
-    GoOn,
+    /// When the last part of the grace begins, which is the report's.
+    LeaveTheReserve,
+    /// When the grace is over.
+    ToTheEnd,
 }
 
 impl<W: Execute> Driver<W> {
@@ -290,7 +294,7 @@ impl<W: Execute> Driver<W> {
         }
     }
 
-    /// Intent, act, outcome. Gives an exit only where the grace ran out on it.
+    /// Intent, act, outcome. Gives an exit only where the grace ran out.
     async fn carry_out(&mut self, effect: Effect, attempt: u32) -> Result<Option<Exit>, DriveError> {
         let name = effect.name();
         let at = self.now();
@@ -304,7 +308,7 @@ impl<W: Execute> Driver<W> {
         };
         let world = Arc::clone(&self.world);
         let acted = self
-            .attend(async move { world.act(&effect, &call).await }, OnStop::GoOn)
+            .attend(async move { world.act(&effect, &call).await }, patience(name))
             .await?;
         match acted {
             Some(Ok(outcome)) => {
@@ -317,7 +321,7 @@ impl<W: Execute> Driver<W> {
                 }])?;
             }
             Some(Err(lost)) => self.lost(name, lost)?,
-            None => return self.run_out().map(Some),
+            None => return self.run_out(),
         }
         Ok(None)
     }
@@ -330,7 +334,7 @@ impl<W: Execute> Driver<W> {
         };
         let world = Arc::clone(&self.world);
         let found = self
-            .attend(async move { world.probe(&effect, &call).await }, OnStop::GoOn)
+            .attend(async move { world.probe(&effect, &call).await }, patience(name))
             .await?;
         let at = self.now();
         let probed = |finding| Event::Probed {
@@ -353,7 +357,7 @@ impl<W: Execute> Driver<W> {
                 self.record(&[probed(Finding::NotDone { ran_ms })])?;
             }
             Some(Err(lost)) => self.lost(name, lost)?,
-            None => return self.run_out().map(Some),
+            None => return self.run_out(),
         }
         Ok(None)
     }
@@ -377,12 +381,17 @@ impl<W: Execute> Driver<W> {
         self.record(&[Event::Noted { note, at }])
     }
 
-    /// The grace ran out in the middle of something: the next start will find out what came of it.
-    fn run_out(&mut self) -> Result<Exit, DriveError> {
-        self.leave(match self.policy.on_term {
+    /// The grace, or its part that is not the report's, ran out in the middle of something. What came of it is found out
+    /// by the next start, or by nobody: the plan knows.
+    fn run_out(&mut self) -> Result<Option<Exit>, DriveError> {
+        if !self.term.is_up() {
+            return Ok(None);
+        }
+        let exit = match self.policy.on_term {
             OnTerm::Park => Exit::Parked,
             OnTerm::Report => Exit::Undelivered,
-        })
+        };
+        self.leave(exit).map(Some)
     }
 
     /// Says good-bye in the journal where the task is left to the next start: that was no crash.
@@ -406,7 +415,12 @@ impl<W: Execute> Driver<W> {
             let stopping = self.term.stopping();
             self.stop
                 .send_if_modified(|seen| std::mem::replace(seen, stopping) != stopping);
-            if self.term.is_up() || (on_stop == OnStop::Return && self.woken(stopping)) {
+            let over = match on_stop {
+                OnStop::Return => self.woken(stopping),
+                OnStop::LeaveTheReserve => stopping == Stopping::Over,
+                OnStop::ToTheEnd => false,
+            };
+            if over || self.term.is_up() {
                 return Ok(None);
             }
             let next_change = self.term.next_change();
@@ -473,6 +487,15 @@ impl<W: Execute> Driver<W> {
 
     fn now(&self) -> Millis {
         (self.clock)()
+    }
+}
+
+/// The report has the reserve for itself; everything else leaves it alone.
+fn patience(effect: EffectName) -> OnStop {
+    if effect == EffectName::Report {
+        OnStop::ToTheEnd
+    } else {
+        OnStop::LeaveTheReserve
     }
 }
 

@@ -16,7 +16,7 @@ pub use diagram::mermaid;
 pub use effect::{AgentRun, ClaimPatience, Effect, EffectName, StartPatience, TokenHistory};
 pub use event::{Ack, Assignment, Event, Fact, Finding, Note, Outcome, Trouble};
 pub use failure::Failure;
-pub use plan::{Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan};
+pub use plan::{CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan};
 pub use state::{
     AgentReport, Attempt, Boot, Checkout, Handover, Millis, PullRequest, Run, State, StateName, Tally, TokenFacts, Work,
 };

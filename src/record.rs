@@ -290,13 +290,13 @@ pub fn replay<'a>(
 ) -> Result<Run, ReplayError> {
     let mut run = Run::default();
     for row in rows {
-        run = step(run, row, &mut blob).map_err(|cause| ReplayError::Row { seq: row.seq, cause })?;
+        step(&mut run, row, &mut blob).map_err(|cause| ReplayError::Row { seq: row.seq, cause })?;
     }
     Ok(run)
 }
 
-/// Applies one row to a history.
-pub fn step(run: Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> Result<Run, RowError> {
+/// Applies one row to a history, which stays as it was where the row is refused.
+pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> Result<(), RowError> {
     let at = row.at_ms;
     let event = match &row.entry {
         Entry::Boot { .. } => Event::Booted { at },
@@ -307,7 +307,7 @@ pub fn step(run: Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>)
         Entry::Enter { dst, .. } => {
             let replayed = run.state_name();
             return if replayed.is_some_and(|s| s.to_string() == *dst) {
-                Ok(run)
+                Ok(())
             } else {
                 Err(RowError::OtherState {
                     written: dst.clone(),
@@ -317,7 +317,7 @@ pub fn step(run: Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>)
         }
         Entry::Ack { .. } => {
             return if run.acknowledged.is_some() {
-                Ok(run)
+                Ok(())
             } else {
                 Err(RowError::UnfoundedAck)
             };
@@ -352,7 +352,8 @@ pub fn step(run: Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>)
             at,
         },
     };
-    Ok(transition(&run, &event)?)
+    *run = transition(run, &event)?;
+    Ok(())
 }
 
 fn named(effect: &str) -> Result<EffectName, RowError> {

@@ -232,7 +232,7 @@ impl Execute for World {
 
     async fn act(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
         match effect {
-            Effect::Start { patience } => start::act(self, *patience, call).await,
+            Effect::Start { patience, within_ms } => start::act(self, *patience, *within_ms, call).await,
             Effect::Data => data::act(self, call).await,
             Effect::Token { history } => token::act(self, *history, call).await,
             Effect::Clone { task, token } => clone::act(self, task, token, call).await,

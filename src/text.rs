@@ -3,6 +3,22 @@
 /// How many characters of a peer's text an error of ours shows.
 const EXCERPT_CHARS: usize = 200;
 
+/// `1 file`, `2 files`.
+pub fn count(number: u32, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Text from elsewhere for a terminal: no control character in it but the end of a line.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let kept = c == '\n' || !c.is_control();
+            let escaped = (!kept).then(|| c.escape_default());
+            kept.then_some(c).into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
+
 /// At most `limit` bytes of the text, and a mark where something is missing.
 pub fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {
@@ -38,6 +54,11 @@ pub fn excerpt(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_is_not_told_what_to_do() {
+        assert_eq!(printable("a\u{1b}[31mb\u{7}\nc"), "a\\u{1b}[31mb\\u{7}\nc");
+    }
 
     #[test]
     fn text_is_cut_on_a_character() {

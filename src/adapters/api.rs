@@ -17,15 +17,15 @@ use thiserror::Error;
 use crate::adapters::http::{Answer, ExchangeError, TransportError, exchange};
 use crate::ids::{ApiUrl, TaskId};
 use crate::secret::Secret;
-use crate::task::TaskData;
+use crate::task::{CONTEXT_LIMIT, TaskData};
 use crate::text::excerpt;
 use crate::trace::Trace;
 
 /// The header that makes a repeated request the same request.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The longest body of `GET /data`, in bytes: the context, its JSON escapes, and the rest.
-pub const DATA_LIMIT: usize = 12 * 1024 * 1024;
+/// The longest body of `GET /data`, in bytes: the context with every byte of it escaped (`\u003c`), and the rest.
+pub const DATA_LIMIT: usize = 6 * CONTEXT_LIMIT + 1024 * 1024;
 /// The longest body of any other answer, in bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
 /// The longest token and bearer token, in bytes.

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::CliError;
 use super::local::on_runtime;
-use super::run::{Local, conclude, drive, settings};
+use super::run::{Left, Local, conclude, drive, settings};
 use crate::adapters::agent::AgentKind;
 use crate::config::{AgentChoice, Options};
 use crate::embedded::faults::Faults;
@@ -39,7 +39,7 @@ impl Demo {
     pub(super) fn execute(self) -> Result<u8, CliError> {
         process::harden_self()?;
         let (exit, settings) = on_runtime(demo(self.options))?;
-        Ok(conclude(exit, &settings).code())
+        Ok(conclude(exit, &settings, Left::Behind).code())
     }
 }
 

@@ -178,11 +178,10 @@ impl PostMortem {
         let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
         let summary = snapshot
             .read(|row| {
-                if illegal.is_none() {
-                    match record::step(std::mem::take(&mut run), row, &mut blob) {
-                        Ok(next) => run = next,
-                        Err(cause) => illegal = Some(format!("row {}: {cause}", row.seq)),
-                    }
+                if illegal.is_none()
+                    && let Err(cause) = record::step(&mut run, row, &mut blob)
+                {
+                    illegal = Some(format!("row {}: {cause}", row.seq));
                 }
             })
             .map_err(failed)?;

@@ -10,6 +10,7 @@ use crate::adapters::agent::Activity;
 use crate::driver::Observe;
 use crate::machine::{EffectName, Event, Fact, Finding, Millis, Note, Outcome, Run};
 use crate::steps::Watch;
+use crate::text::{count, printable};
 
 /// What is shown on standard error. Cheap to clone: the driver has one, the agent's watch another.
 #[derive(Clone)]
@@ -68,10 +69,11 @@ impl Progress {
     }
 
     fn line(&self, text: &str) {
+        let text = printable(text);
         if self.bar.is_hidden() {
             eprintln!("{text}");
         } else {
-            self.bar.println(text);
+            self.bar.println(&text);
         }
     }
 
@@ -119,9 +121,9 @@ fn did(fact: &Fact) -> String {
         }
         Fact::HandedOver(handover) => match &handover.head {
             Some(head) => format!(
-                "took over {} commits, {} files: {:.12}",
-                handover.commits,
-                handover.files,
+                "took over {}, {}: {:.12}",
+                count(handover.commits, "commit"),
+                count(handover.files, "file"),
                 head.as_str()
             ),
             None => "took over nothing: the agent changed nothing".to_owned(),

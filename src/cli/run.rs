@@ -18,12 +18,13 @@ use crate::config::{Options, Role, Settings, state_home};
 use crate::driver::{Assigned, Driver, Parts};
 use crate::embedded::faults::Faults;
 use crate::embedded::task_api::{Mint, TaskApiServer};
-use crate::ids::{RepoUrl, TaskId};
+use crate::ids::{GitRef, RepoUrl, TaskId};
 use crate::machine::{Assignment, Exit, Failure, Run as History, State};
 use crate::secret::Secret;
 use crate::steps::World;
 use crate::task::{TaskData, TaskRepo};
 use crate::telemetry::{Metrics, Status, Telemetry, system_clock};
+use crate::text::printable;
 use crate::{process, record};
 
 /// A person's own token is not issued here, and lives as long as it lives.
@@ -74,7 +75,7 @@ pub(super) struct Run {
     context_file: Option<PathBuf>,
     /// The branch, tag or full commit id to start from [default: the repository's default branch]
     #[arg(long = "ref", value_name = "REF", conflicts_with = "resume")]
-    git_ref: Option<String>,
+    git_ref: Option<GitRef>,
     /// The issue or ticket that the task comes from
     #[arg(long, value_name = "URL", conflicts_with = "resume")]
     source_url: Option<String>,
@@ -104,7 +105,7 @@ impl Run {
             let settings = local.settings.clone();
             Ok((drive(local).await?, settings))
         })?;
-        let exit = conclude(exit, &settings);
+        let exit = conclude(exit, &settings, Left::ForLater);
         Ok(exit.code())
     }
 
@@ -119,7 +120,7 @@ impl Run {
             source_url: self.source_url.clone(),
             repo: TaskRepo {
                 url: repo,
-                git_ref: self.git_ref.clone(),
+                git_ref: self.git_ref.as_ref().map(ToString::to_string),
             },
         };
         let settings = settings(self.options, &id)?;
@@ -198,6 +199,7 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
         token,
         settings,
     } = local;
+    holds_no_other_task(&settings, &id)?;
     settings.prepare_directories()?;
     let embedded = |cause: String| CliError::Embedded {
         what: "the task API",
@@ -249,11 +251,6 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
             progress.finish();
             return Ok(Exit::Idle);
         }
-    } else if driver.run().assignment.as_ref().map(|a| &a.task_id) != Some(&id) {
-        return Err(CliError::Usage {
-            what: format!("{} holds another task", settings.state_dir.display()),
-            hint: "name another --state-dir, or go on with that one by --resume".to_owned(),
-        });
     }
     let exit = driver.drive().await;
     progress.finish();
@@ -262,22 +259,43 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
+/// Whether a task that is not finished can be gone on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// By `runner run --resume`.
+    ForLater,
+    /// It cannot: the world that it was in is gone.
+    Behind,
+}
+
+/// One task for the life of a journal: another one is refused before anything of the first is touched.
+fn holds_no_other_task(settings: &Settings, id: &TaskId) -> Result<(), CliError> {
+    let own = history(&settings.journal).and_then(|run| run.assignment);
+    match own {
+        Some(own) if own.task_id != *id => Err(CliError::Usage {
+            what: format!("{} holds another task, {}", settings.state_dir.display(), own.task_id),
+            hint: "name another --state-dir, or go on with that one by --resume".to_owned(),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Says how it ended: the one line that a script wants on standard output, the rest for a person.
-pub(super) fn conclude(exit: Exit, settings: &Settings) -> Exit {
+pub(super) fn conclude(exit: Exit, settings: &Settings, left: Left) -> Exit {
     let history = history(&settings.journal);
     let journal = settings.journal.display();
     // As it was called: it need not be in PATH.
     let program = std::env::args().next().unwrap_or_else(|| "runner".to_owned());
     eprintln!();
     if let Some(verdict) = history.as_ref().and_then(|run| run.verdict.clone()) {
-        eprintln!("{}: {}", verdict.kind, verdict.message);
+        eprintln!("{}: {}", verdict.kind, printable(&verdict.message));
         if let Some(hint) = verdict.reason.and_then(Failure::hint) {
             eprintln!("hint: {hint}");
         }
         if let Some(result) = result(&verdict.body) {
             println!("{result}");
         }
-    } else if exit.code() == 75 {
+    } else if exit.code() == 75 && left == Left::ForLater {
         eprintln!(
             "not finished; go on with: {program} run --resume --state-dir {}",
             settings.state_dir.display()

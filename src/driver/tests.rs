@@ -242,7 +242,8 @@ impl Execute for World {
         let last_time = matches!(
             effect,
             Effect::Start {
-                patience: StartPatience::LastTime
+                patience: StartPatience::LastTime,
+                ..
             }
         );
         match luck {

@@ -34,6 +34,8 @@ pub enum Effect {
     Start {
         /// Whether it may be tried again.
         patience: StartPatience,
+        /// How long this try may take.
+        within_ms: Millis,
     },
     /// Fetch the task's data.
     Data,

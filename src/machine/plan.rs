@@ -14,14 +14,18 @@ use crate::ids::RepoUrl;
 
 /// `started` is tried for at most this long; then the task goes on (contract, section 2).
 const START_PATIENCE_MS: Millis = 15_000;
+/// One try of it may take this long: an API that takes a connection and never answers is no reason to wait longer.
+const START_ATTEMPT_MS: Millis = 4_000;
 /// `task already claimed` is taken as the acknowledgement at the fifth time (contract, section 2).
 const CLAIMS: u32 = 5;
 /// Between two of them: five over a minute.
-const CLAIM_PAUSE_MS: Millis = 12_000;
+pub const CLAIM_PAUSE_MS: Millis = 12_000;
 /// The hand-over is local and idempotent: what does not work three times will not.
 const HANDOVER_ATTEMPTS: u32 = 3;
 /// The first wait is drawn from up to this long.
 const BACKOFF_BASE_MS: Millis = 500;
+/// What the next waits may add before the try after this one: with it, the last try still ends in time.
+const BACKOFF_SLACK_MS: Millis = 3_000;
 /// No wait is longer, but for what the other side asks for.
 const BACKOFF_CAP_MS: Millis = 30_000;
 
@@ -190,8 +194,9 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
     let name = effect.name();
     let tally = run.tally(name);
     if name == EffectName::Report {
-        let gave_up = situation.stopping == Stopping::Over
-            || (tally.misses > 0 && since(situation.now, run.boot.at.max(tally.first_at)) >= policy.api_patience_ms);
+        let gave_up = tally.misses > 0
+            && (situation.stopping == Stopping::Over
+                || since(situation.now, run.boot.at.max(tally.first_at)) >= policy.api_patience_ms);
         if gave_up {
             return Plan::Stop(Exit::Undelivered);
         }
@@ -261,8 +266,7 @@ fn ending(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Op
     })
 }
 
-/// Whether the search for what came of an open intent has to end now. The agent and the hand-over are local: their
-/// probes always answer.
+/// Whether the search for what came of an open intent has to end now.
 fn given_up(
     run: &Run,
     effect: EffectName,
@@ -270,7 +274,13 @@ fn given_up(
     situation: Situation,
     policy: &Policy,
 ) -> Option<(Failure, String)> {
-    overtaken(run, state, situation, policy).or_else(|| unreachable(run, effect, situation.now, policy))
+    overtaken(run, state, situation, policy).or_else(|| match effect {
+        EffectName::Data | EffectName::Token | EffectName::Clone | EffectName::Push | EffectName::PullRequest => {
+            unreachable(run, effect, situation.now, policy)
+        }
+        // Best effort, local, or told without end.
+        EffectName::Start | EffectName::Agent | EffectName::Handover | EffectName::Report => None,
+    })
 }
 
 /// What ends a task whatever it is doing.
@@ -373,14 +383,19 @@ fn next_effect(run: &Run, state: &State, situation: Situation, policy: &Policy) 
     match state {
         State::Assigned => {
             let tally = run.tally(EffectName::Start);
-            let spent = tally.attempts > 0
-                && since(situation.now, tally.first_at) + pause_ms(run, EffectName::Start, tally) >= START_PATIENCE_MS;
-            let patience = if spent {
+            let begun = if tally.attempts == 0 {
+                situation.now
+            } else {
+                tally.first_at
+            };
+            let left = START_PATIENCE_MS - since(situation.now, begun);
+            let patience = if left < START_ATTEMPT_MS + BACKOFF_SLACK_MS {
                 StartPatience::LastTime
             } else {
                 StartPatience::TryAgain
             };
-            Some(Effect::Start { patience })
+            let within_ms = left.clamp(START_ATTEMPT_MS / 8, START_ATTEMPT_MS);
+            Some(Effect::Start { patience, within_ms })
         }
         State::Started => Some(Effect::Data),
         State::DataFetched { .. } => Some(Effect::Token {
@@ -454,9 +469,6 @@ fn token_history(tally: Tally) -> TokenHistory {
 }
 
 fn pause_ms(run: &Run, effect: EffectName, tally: Tally) -> Millis {
-    if effect == EffectName::Report && tally.claims > 0 {
-        return CLAIM_PAUSE_MS;
-    }
     let seed = run.assignment.as_ref().map_or("", |a| a.task_id.as_str());
     backoff_ms(tally.misses, &format!("{seed}/{effect}")).max(tally.retry_after_ms.unwrap_or(0))
 }

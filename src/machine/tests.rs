@@ -255,14 +255,16 @@ fn started_is_best_effort_and_tried_for_15_seconds() {
         history.push(ended(EffectName::Start, 1, retry(Trouble::Unreachable), 0));
         match plan(&fold(&history).unwrap(), at(now), &policy()) {
             Plan::Do {
-                effect: Effect::Start { patience },
+                effect: Effect::Start { patience, within_ms },
                 ..
-            } => patience,
+            } => (patience, within_ms),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(patience(10_000), StartPatience::TryAgain);
-    assert_eq!(patience(15_000), StartPatience::LastTime);
+    assert_eq!(patience(1_000), (StartPatience::TryAgain, 4_000));
+    assert_eq!(patience(8_000), (StartPatience::TryAgain, 4_000));
+    assert_eq!(patience(8_001), (StartPatience::LastTime, 4_000));
+    assert_eq!(patience(14_000), (StartPatience::LastTime, 1_000));
 }
 
 #[test]
@@ -292,12 +294,13 @@ fn a_verdict_that_cannot_be_delivered_is_left_to_the_next_start_with_the_same_by
 fn a_claimed_task_is_told_five_times_over_a_minute_and_then_taken() {
     let mut history = up_to(EffectName::Report);
     for attempt in 1..5 {
-        history.push(ended(
-            EffectName::Report,
-            attempt,
-            retry(Trouble::Claimed),
-            i64::from(attempt) * 12_000,
-        ));
+        let claimed = Outcome::Retry {
+            trouble: Trouble::Claimed,
+            cause: "claimed".to_owned(),
+            after_ms: Some(CLAIM_PAUSE_MS),
+            ran_ms: 0,
+        };
+        history.push(ended(EffectName::Report, attempt, claimed, i64::from(attempt) * 12_000));
         let run = fold(&history).unwrap();
         let now = i64::from(attempt + 1) * 12_000;
         assert_eq!(plan(&run, at(now - 1), &policy()), Plan::Wait { for_ms: 1 });

@@ -8,6 +8,7 @@ use super::effect::EffectName;
 use super::event::{Ack, Event, Fact, Finding, Note, Outcome, Trouble};
 use super::state::{Attempt, Boot, Millis, Run, State, StateName, Work};
 use super::verdict::{Ending, VerdictKind};
+use crate::ids::RepoUrl;
 
 /// An event that cannot have happened here. A journal that holds one is damaged, or another program's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -200,16 +201,17 @@ fn intend(run: &mut Run, effect: EffectName, attempt: u32, at: Millis) -> Result
     Ok(())
 }
 
-/// In `Cloned` the agent comes first, and the hand-over once it has ended well.
+/// In `Cloned` the agent comes first, and the hand-over once it has ended well. Nothing is pushed where nothing was
+/// changed, and no pull request is opened where there is no forge.
 pub(super) fn in_turn(state: &State, effect: EffectName) -> bool {
     match state {
         State::Cloned { agent, .. } => (effect == EffectName::Handover) == agent.is_some(),
+        State::AgentRan(work) => work.handover.head.is_some(),
+        State::Pushed(work) => matches!(work.task.repo, RepoUrl::Http(_)),
         State::Assigned
         | State::Started
         | State::DataFetched { .. }
         | State::TokenIssued { .. }
-        | State::AgentRan(_)
-        | State::Pushed(_)
         | State::PrOpened { .. }
         | State::Reported => true,
     }

@@ -113,6 +113,26 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     })
 }
 
+/// Whether there is anything to start, and a sandbox that hides what it must: asked before the one-time token is spent.
+pub(super) fn can_be_started(world: &World, in_force: Option<&InForce>) -> Result<(), Outcome> {
+    let git = world.git.git_program();
+    if !git.is_file() {
+        let cause = format!("{} is not in PATH; install git", git.display());
+        return Err(failed(Failure::CloneFailed, cause));
+    }
+    if let Agent::Claude(claude) = &world.agent
+        && which::which(&claude.program).is_err()
+    {
+        let cause = format!("{} is not in PATH", claude.program.display());
+        return Err(failed(Failure::AgentMissing, cause));
+    }
+    if in_force.is_some() {
+        let path = std::env::var_os("PATH");
+        exposes_nothing(world, confinement(world, git, path.as_ref()))?;
+    }
+    Ok(())
+}
+
 /// Everything that a git in the agent's tree is started with, but for itself.
 pub(super) async fn git_in_the_sandbox(world: &World) -> Result<Launch, Outcome> {
     let in_force = world.sandbox_in_force().await?;

@@ -3,7 +3,7 @@
 use super::{World, lost, retry};
 use crate::adapters::api::{ApiError, Note};
 use crate::driver::{AnswerLost, Call};
-use crate::machine::{Ack, ClaimPatience, Fact, Outcome, Trouble, Verdict};
+use crate::machine::{Ack, CLAIM_PAUSE_MS, ClaimPatience, Fact, Outcome, Trouble, Verdict};
 
 pub(super) async fn act(
     world: &World,
@@ -22,7 +22,7 @@ pub(super) async fn act(
                     trouble: Trouble::Claimed,
                     cause: "the API says that the task is claimed already: the verdict may have been dropped"
                         .to_owned(),
-                    after_ms: None,
+                    after_ms: Some(CLAIM_PAUSE_MS),
                     ran_ms: 0,
                 });
             }

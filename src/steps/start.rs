@@ -1,15 +1,29 @@
 //! `start`: the sandbox is looked at, and the API is told that the task has begun. The telling is best effort.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{World, api_refusal, or_outcome};
 use crate::adapters::api::ApiError;
 use crate::driver::{AnswerLost, Call};
-use crate::machine::{Fact, Failure, Note, Outcome, StartPatience};
+use crate::machine::{Fact, Failure, Millis, Note, Outcome, StartPatience};
 
-pub(super) async fn act(world: &World, patience: StartPatience, call: &Call) -> Result<Outcome, AnswerLost> {
+pub(super) async fn act(
+    world: &World,
+    patience: StartPatience,
+    within_ms: Millis,
+    call: &Call,
+) -> Result<Outcome, AnswerLost> {
     // First of all, and before the one-time token is spent: what is required and missing stays missing.
     let in_force = or_outcome!(world.sandbox_in_force().await);
+    or_outcome!(super::agent::can_be_started(world, in_force.as_ref()));
+    if let Some(partial) = in_force.as_ref().filter(|sandbox| !sandbox.missing.is_empty()) {
+        tracing::warn!(
+            "this kernel does not give the whole sandbox: {} is missing",
+            partial.missing
+        );
+    }
     if in_force.is_none() {
         tracing::warn!("the agent runs without a sandbox: it can read what this user can, tokens among it");
     }
@@ -26,7 +40,15 @@ pub(super) async fn act(world: &World, patience: StartPatience, call: &Call) -> 
     let told = |told| Outcome::Done {
         fact: Fact::Started { told },
     };
-    match world.api(call).status(body.to_string().as_bytes(), &call.key).await {
+    let body = body.to_string();
+    let api = world.api(call);
+    let told_in_time = tokio::time::timeout(
+        Duration::from_millis(within_ms.unsigned_abs()),
+        api.status(body.as_bytes(), &call.key),
+    )
+    .await;
+    let answer = told_in_time.unwrap_or_else(|_| Err(ApiError::Lost(format!("no answer within {within_ms} ms"))));
+    match answer {
         Ok(_) => Ok(told(true)),
         Err(ApiError::Gone { .. }) => Ok(Outcome::Superseded),
         Err(_) if patience == StartPatience::LastTime => Ok(told(false)),

@@ -6,7 +6,7 @@ use crate::adapters::forge::marker;
 use crate::ids::{CommitId, TaskId};
 use crate::machine::{AgentReport, Work};
 use crate::task::Task;
-use crate::text::cut;
+use crate::text::{count, cut};
 
 /// GitHub takes 65,536 characters; what the agent says is cut well before.
 const SUMMARY_LIMIT: usize = 20_000;
@@ -63,7 +63,11 @@ fn facts(work: &Work, head: &CommitId, id: &TaskId) -> Vec<(&'static str, String
         ("task", format!("`{id}`")),
         (
             "change",
-            format!("{} commits, {} files", handover.commits, handover.files),
+            format!(
+                "{}, {}",
+                count(handover.commits, "commit"),
+                count(handover.files, "file")
+            ),
         ),
         ("head", format!("`{head}`")),
         ("duration", format!("{} s", ran_ms / 1000)),

@@ -207,12 +207,14 @@ impl Oracle {
         let name = effect.to_string();
         let right = self.attempts.get(&name).copied().unwrap_or(0) + 1;
         let attempt = right.saturating_add_signed(off.into());
-        // A push without anything to push is the plan's business, not the machine's.
+        let nothing_to_push = name == "push" && !self.changed;
         let state_has_it = match (&self.verdict, self.state.as_deref()) {
             (_, None | Some("Reported")) => false,
             (Some(_), _) => name == "report",
             (None, Some(state)) => {
-                self.ended.is_none() && EDGES.iter().any(|(from, by, _)| *from == state && *by == name)
+                self.ended.is_none()
+                    && !nothing_to_push
+                    && EDGES.iter().any(|(from, by, _)| *from == state && *by == name)
             }
         };
         let legal = state_has_it && self.open.is_none() && attempt == right;
