@@ -21,6 +21,8 @@ const DDL: &str = include_str!("schema.sql");
 pub(crate) fn create(path: &Path, machine: &Machine) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags)?;
+    // The caller's one sync of the whole file is what counts; until then nobody knows the file.
+    conn.pragma_update(None, "synchronous", "OFF")?;
     conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     let tx = conn.transaction()?;

@@ -8,6 +8,7 @@
 )]
 
 mod agent_run;
+mod claude;
 mod docs;
 mod door;
 mod faults;
@@ -16,6 +17,7 @@ mod harness;
 mod isolation;
 mod journal_cli;
 mod local_run;
+mod messages_api;
 mod settings;
 mod supervise;
 mod sweep;

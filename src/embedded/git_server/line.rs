@@ -40,6 +40,9 @@ impl Listener for Lines {
 
     async fn accept(&mut self) -> (Cuttable, SocketAddr) {
         let (stream, address) = Listener::accept(&mut self.0).await;
+        // An answer comes in pieces as git writes it: each would wait 40 ms for the client's word on the one before.
+        // Where it cannot be set, that is all.
+        let _ = stream.set_nodelay(true);
         let cut = Arc::new(AtomicBool::new(false));
         (Cuttable { stream, cut }, address)
     }
