@@ -1,4 +1,4 @@
-//! The pure machine: what a task's history means ([`transition`]) and what is to be done next ([`plan`]).
+//! The pure machine: what a task's history means ([`transition()`]) and what is to be done next ([`plan()`]).
 //!
 //! No clock, no I/O, no async, no environment: time comes in as an argument, and everything else as an [`Event`]
 //! that a journal row stands for. A live run and a replay go through the same two functions.

@@ -1,6 +1,6 @@
 //! The coding agents: how each is started, what it prints, and how its end is to be judged.
 //!
-//! An [`Agent`] is prepared into a [`Start`], the steps make a [`crate::process::Launch`] of it, and [`run`] runs that to
+//! An [`Agent`] is prepared into a [`Start`], the steps make a [`crate::process::Launch`] of it, and [`run()`] runs that to
 //! its end. After a crash of the runner, [`probe`] says what the files that were left prove.
 
 mod claude;

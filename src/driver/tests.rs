@@ -32,6 +32,8 @@ enum Luck {
     CrashAfter,
     /// The task is ended elsewhere.
     Gone,
+    /// No answer ever comes.
+    Hangs,
 }
 
 fn any_luck() -> impl Strategy<Value = Luck> {
@@ -225,6 +227,7 @@ impl Execute for World {
         match luck {
             Luck::CrashBefore | Luck::CrashAfter => self.die().await,
             Luck::LostBefore | Luck::LostAfter | Luck::Refused => Err(lost()),
+            Luck::Hangs => std::future::pending().await,
             Luck::Good | Luck::Gone => Ok(self.outside.lock().unwrap().look(effect)),
         }
     }
@@ -250,6 +253,7 @@ impl Execute for World {
             // Best effort: whatever comes the last time is taken.
             Luck::Refused | Luck::LostBefore if last_time => return Ok(done(Fact::Started { told: false })),
             Luck::Gone => return Ok(Outcome::Superseded),
+            Luck::Hangs => return std::future::pending().await,
             Luck::CrashBefore => return self.die().await,
             // What is local has no answer that could be lost.
             Luck::Refused | Luck::LostBefore | Luck::LostAfter if local => return Ok(retry()),
@@ -261,7 +265,7 @@ impl Execute for World {
         match luck {
             Luck::LostAfter => Err(lost()),
             Luck::CrashAfter => self.die().await,
-            Luck::Good | Luck::Refused | Luck::LostBefore | Luck::CrashBefore | Luck::Gone => {
+            Luck::Good | Luck::Refused | Luck::LostBefore | Luck::CrashBefore | Luck::Gone | Luck::Hangs => {
                 if matches!(&outcome, Outcome::Done { fact: Fact::Token(_) }) {
                     self.outside.lock().unwrap().sealed = true;
                 }
@@ -508,6 +512,31 @@ fn told_to_stop_while_the_api_is_away_the_runner_reports_within_the_grace() {
         assert_eq!(exit.unwrap(), Exit::Failed);
         let reason = bench.replayed().verdict.and_then(|v| v.reason);
         assert_eq!(reason, Some(Failure::Interrupted));
+    });
+}
+
+#[test]
+fn told_to_stop_while_a_push_hangs_the_runner_still_reports_within_the_grace() {
+    in_paused_time(async {
+        let mut luck = vec![Luck::Good; 6];
+        luck.push(Luck::Hangs);
+        let bench = Bench::new(World::lucky(luck));
+        let mut driver = bench.driver(policy());
+        driver.assign(assignment()).unwrap();
+        let told = bench.told.clone();
+        let outside = Arc::clone(&bench.world.outside);
+        let (exit, at) = tokio::join!(driver.drive(), async move {
+            while outside.lock().unwrap().calls < 7 {
+                tokio::task::yield_now().await;
+            }
+            told.send_replace(Some(Instant::now()));
+            Instant::now()
+        });
+        assert_eq!(exit.unwrap(), Exit::Failed);
+        assert!(at.elapsed() < Duration::from_secs(20), "{:?}", at.elapsed());
+        let run = bench.replayed();
+        assert_eq!(run.verdict.and_then(|v| v.reason), Some(Failure::Interrupted));
+        assert_eq!(bench.world.outside.lock().unwrap().verdicts.len(), 1);
     });
 }
 

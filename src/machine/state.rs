@@ -283,7 +283,7 @@ pub struct Tally {
     pub ran_ms: Millis,
 }
 
-/// What a journal adds up to: the fold of [`super::transition`] over its events.
+/// What a journal adds up to: the fold of [`super::transition()`] over its events.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Run {
     /// The present start of the runner.

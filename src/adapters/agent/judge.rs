@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AgentKind;
 use super::stream::{AgentReport, Conclusion, ResultEvent, StreamEnd};
-use crate::process::{Ended, Exit, StartFailure};
+use crate::process::{Ended, Exit, StartFailure, Stopped};
 
 /// How much of a message is kept, in characters.
 const MESSAGE_LIMIT: usize = 2_000;
@@ -98,6 +98,14 @@ pub fn judge(kind: AgentKind, ended: &Ended, stream: &StreamEnd, stderr: &str) -
         (AgentKind::Command, _) if succeeded => Judgement::Succeeded(with_plain_summary(stream)),
         (AgentKind::Command, Some(result)) if trouble_of(result).is_some() => {
             failed(trouble_of(result).unwrap_or(AgentTrouble::Failed), &message_of(result))
+        }
+        // Killed by somebody else, it has not said that it failed.
+        (AgentKind::Command, _) if matches!(ended.exit, Exit::Signal(_)) && ended.stopped == Stopped::No => {
+            Judgement::NoResult {
+                exit: ended.exit,
+                stderr: stderr.to_owned(),
+                report: stream.report.clone(),
+            }
         }
         (AgentKind::Command, _) => failed(
             AgentTrouble::Failed,

@@ -183,6 +183,22 @@ fn a_command_succeeds_by_its_exit_code_and_its_last_words_are_its_summary() {
 }
 
 #[test]
+fn a_command_that_somebody_killed_has_not_said_that_it_failed() {
+    let judged = |stopped| {
+        let ended = Ended {
+            exit: Exit::Signal(9),
+            stragglers: 0,
+            ran: Duration::from_secs(1),
+            stopped,
+            failure: None,
+        };
+        judge(AgentKind::Command, &ended, &StreamEnd::default(), "")
+    };
+    assert!(matches!(judged(Stopped::No), Judgement::NoResult { .. }));
+    assert!(matches!(judged(Stopped::Asked), Judgement::Failed { .. }));
+}
+
+#[test]
 fn a_command_that_speaks_in_events_is_understood() {
     let bytes = fs::read(fixtures().join("max-turns.jsonl")).unwrap();
     let judgement = found(AgentKind::Command, Exit::Code(1), &bytes);
