@@ -7,6 +7,8 @@
 //!                ├► Wait · Listen          until something changes
 //!                └► Stop                   the exit code
 //! ```
+//!
+//! What came of one effect and the intent of the next are one transaction, so that a step costs one sync (ADR 8).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use crate::crash::{self, CrashPoint, Side, Write};
 use crate::ids::TaskId;
 use crate::machine::{
     Assignment, Effect, EffectName, Event, Exit, Finding, IllegalTransition, Millis, Note, OnTerm, Outcome, Plan,
-    Policy, Run, Situation, Stopping, Verdict, idempotency_key, plan, transition,
+    Policy, Refusal, Run, Situation, Stopping, Verdict, idempotency_key, plan, transition,
 };
 use crate::record;
 
@@ -70,6 +72,16 @@ pub enum Probe {
 pub struct AnswerLost {
     /// For a person.
     pub cause: String,
+}
+
+impl AnswerLost {
+    fn noted(self, effect: EffectName, at: Millis) -> Event {
+        let note = Note::AnswerLost {
+            effect,
+            cause: self.cause,
+        };
+        Event::Noted { note, at }
+    }
 }
 
 /// A request of the listener to take up a task.
@@ -186,6 +198,14 @@ pub struct Driver<W> {
     stop: watch::Sender<Stopping>,
 }
 
+/// What came of carrying something out, or of looking for it.
+enum Came {
+    /// What is known now.
+    Facts(Vec<Event>),
+    /// The process has to end.
+    End(Exit),
+}
+
 /// Whether being told to stop ends what is awaited.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum OnStop {
@@ -245,12 +265,31 @@ impl<W: Execute> Driver<W> {
     }
 
     async fn walk(&mut self) -> Result<Exit, DriveError> {
+        // What is known and not written yet. It goes into one transaction with the next intent, where there is one:
+        // nothing is believed, shown or waited on before it is on disk.
+        let mut facts = Vec::new();
         loop {
             let situation = Situation {
                 now: self.now(),
                 stopping: self.term.stopping(),
             };
-            match plan(&self.run, situation, &self.policy) {
+            let planned = plan(&self.run_after(&facts)?, situation, &self.policy);
+            if !matches!(planned, Plan::Do { .. }) {
+                self.record(&std::mem::take(&mut facts))?;
+            }
+            match planned {
+                Plan::Do { effect, attempt } => {
+                    facts.push(Event::Intended {
+                        effect: effect.name(),
+                        attempt,
+                        at: facts.first().map_or(situation.now, Event::at),
+                    });
+                    self.record(&facts)?;
+                    facts = match self.carry_out(effect, attempt).await? {
+                        Came::Facts(facts) => facts,
+                        Came::End(exit) => return Ok(exit),
+                    };
+                }
                 Plan::Listen => {
                     self.attend(std::future::pending::<()>(), OnStop::Return).await?;
                 }
@@ -258,80 +297,68 @@ impl<W: Execute> Driver<W> {
                     let pause = Duration::from_millis(u64::try_from(for_ms).unwrap_or(0));
                     self.attend(tokio::time::sleep(pause), OnStop::Return).await?;
                 }
-                Plan::Do { effect, attempt } => {
-                    if let Some(exit) = self.carry_out(effect, attempt).await? {
-                        return Ok(exit);
-                    }
-                }
                 Plan::Probe { effect, attempt } => {
-                    if let Some(exit) = self.find_out(effect, attempt).await? {
-                        return Ok(exit);
-                    }
+                    facts = match self.find_out(effect, attempt).await? {
+                        Came::Facts(facts) => facts,
+                        Came::End(exit) => return Ok(exit),
+                    };
                 }
                 Plan::GiveUp {
                     effect,
                     attempt,
                     failure,
                     cause,
-                } => {
-                    let outcome = Outcome::GivenUp { failure, cause };
-                    let at = self.now();
-                    self.record(&[Event::Ended {
-                        effect,
-                        attempt,
-                        outcome,
-                        at,
-                    }])?;
-                }
+                } => facts.push(Event::Ended {
+                    effect,
+                    attempt,
+                    outcome: Outcome::GivenUp { failure, cause },
+                    at: situation.now,
+                }),
                 Plan::Conclude(ending) => {
+                    // The verdict names the head before it, so that has to be on disk.
                     let head = self.journal.head().hash.to_string();
-                    let verdict = Arc::new(Verdict::compose(&self.run, &ending, &head));
-                    let at = self.now();
-                    self.record(&[Event::Concluded { verdict, at }])?;
+                    facts.push(Event::Concluded {
+                        verdict: Arc::new(Verdict::compose(&self.run, &ending, &head)),
+                        at: situation.now,
+                    });
                 }
                 Plan::Stop(exit) => return self.leave(exit),
             }
         }
     }
 
-    /// Intent, act, outcome. Gives an exit only where the grace ran out.
-    async fn carry_out(&mut self, effect: Effect, attempt: u32) -> Result<Option<Exit>, DriveError> {
+    /// The history with facts in it that are not written yet: for a plan, and for nothing else.
+    fn run_after(&self, facts: &[Event]) -> Result<Run, IllegalTransition> {
+        facts
+            .iter()
+            .try_fold(self.run.clone(), |run, fact| transition(&run, fact))
+    }
+
+    /// Does what is intended.
+    async fn carry_out(&mut self, effect: Effect, attempt: u32) -> Result<Came, DriveError> {
         let name = effect.name();
-        let at = self.now();
-        self.record(&[Event::Intended {
-            effect: name,
-            attempt,
-            at,
-        }])?;
-        let Some(call) = self.call(name, attempt) else {
-            return Ok(None);
-        };
+        let call = self.call(name, attempt)?;
         let world = Arc::clone(&self.world);
         let acted = self
             .attend(async move { world.act(&effect, &call).await }, patience(name))
             .await?;
+        let at = self.now();
         match acted {
-            Some(Ok(outcome)) => {
-                let at = self.now();
-                self.record(&[Event::Ended {
-                    effect: name,
-                    attempt,
-                    outcome,
-                    at,
-                }])?;
-            }
-            Some(Err(lost)) => self.lost(name, lost)?,
-            None => return self.run_out(),
+            Some(Ok(outcome)) => Ok(Came::Facts(vec![Event::Ended {
+                effect: name,
+                attempt,
+                outcome,
+                at,
+            }])),
+            Some(Err(lost)) => Ok(Came::Facts(vec![lost.noted(name, at)])),
+            None => self.run_out(),
         }
-        Ok(None)
     }
 
-    /// Probe, and the outcome with it where there is one.
-    async fn find_out(&mut self, effect: Effect, attempt: u32) -> Result<Option<Exit>, DriveError> {
+    /// Finds out what came of an open intent.
+    async fn find_out(&mut self, effect: Effect, attempt: u32) -> Result<Came, DriveError> {
         let name = effect.name();
-        let Some(call) = self.call(name, attempt) else {
-            return Ok(None);
-        };
+        let call = self.call(name, attempt)?;
         let world = Arc::clone(&self.world);
         let found = self
             .attend(async move { world.probe(&effect, &call).await }, patience(name))
@@ -351,20 +378,22 @@ impl<W: Execute> Driver<W> {
                     outcome,
                     at,
                 };
-                self.record(&[probed(Finding::Done), ended])?;
+                Ok(Came::Facts(vec![probed(Finding::Done), ended]))
             }
-            Some(Ok(Probe::NotDone { ran_ms })) => {
-                self.record(&[probed(Finding::NotDone { ran_ms })])?;
-            }
-            Some(Err(lost)) => self.lost(name, lost)?,
-            None => return self.run_out(),
+            Some(Ok(Probe::NotDone { ran_ms })) => Ok(Came::Facts(vec![probed(Finding::NotDone { ran_ms })])),
+            Some(Err(lost)) => Ok(Came::Facts(vec![lost.noted(name, at)])),
+            None => self.run_out(),
         }
-        Ok(None)
     }
 
-    fn call(&self, effect: EffectName, attempt: u32) -> Option<Call> {
-        Some(Call {
-            assignment: self.run.assignment.clone()?,
+    fn call(&self, effect: EffectName, attempt: u32) -> Result<Call, IllegalTransition> {
+        let assignment = self.run.assignment.clone().ok_or(IllegalTransition {
+            state: None,
+            event: "intended",
+            refusal: Refusal::NotAssigned,
+        })?;
+        Ok(Call {
+            assignment,
             attempt,
             key: idempotency_key(&self.run, effect),
             intended_at: self.run.open.map_or_else(|| self.now(), |open| open.at),
@@ -372,26 +401,17 @@ impl<W: Execute> Driver<W> {
         })
     }
 
-    fn lost(&mut self, effect: EffectName, lost: AnswerLost) -> Result<(), DriveError> {
-        let note = Note::AnswerLost {
-            effect,
-            cause: lost.cause,
-        };
-        let at = self.now();
-        self.record(&[Event::Noted { note, at }])
-    }
-
     /// The grace, or its part that is not the report's, ran out in the middle of something. What came of it is found out
     /// by the next start, or by nobody: the plan knows.
-    fn run_out(&mut self) -> Result<Option<Exit>, DriveError> {
+    fn run_out(&mut self) -> Result<Came, DriveError> {
         if !self.term.is_up() {
-            return Ok(None);
+            return Ok(Came::Facts(Vec::new()));
         }
         let exit = match self.policy.on_term {
             OnTerm::Park => Exit::Parked,
             OnTerm::Report => Exit::Undelivered,
         };
-        self.leave(exit).map(Some)
+        self.leave(exit).map(Came::End)
     }
 
     /// Says good-bye in the journal where the task is left to the next start: that was no crash.
@@ -456,6 +476,9 @@ impl<W: Execute> Driver<W> {
 
     /// Writes events down in one transaction; only then are they believed, and shown.
     fn record(&mut self, events: &[Event]) -> Result<(), DriveError> {
+        if events.is_empty() {
+            return Ok(());
+        }
         // One time for one transaction: a replay has no other.
         let at = events.first().map_or_else(|| self.now(), Event::at);
         let noted = self.world.notes().into_iter().map(|note| Event::Noted { note, at });
