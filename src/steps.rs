@@ -3,15 +3,16 @@
 //! A step makes one attempt. Whether there is another is the plan's business, and so is how long is waited before it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use reqwest::Client;
+use url::Url;
 
 use crate::adapters::agent::{Activity, Agent};
 use crate::adapters::api::{ApiError, TaskApi};
 use crate::adapters::git::{Author, GitError, PrivateRepository};
-use crate::adapters::http::{self, HttpOptions, HttpSetupError};
+use crate::adapters::http::{self, HttpOptions, HttpSetupError, Proxies};
 use crate::config::Settings;
 use crate::driver::{AnswerLost, Call, Execute, Probe};
 use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
@@ -39,7 +40,7 @@ pub type Watch = Arc<dyn Fn(&Activity) + Send + Sync>;
 
 /// The outside world as the settings have it.
 pub struct World {
-    client: Client,
+    clients: Clients,
     git: PrivateRepository,
     seal: Seal,
     agent: Agent,
@@ -48,7 +49,7 @@ pub struct World {
     places: Places,
     repos: RepoPolicy,
     branch_prefix: String,
-    forge_api: Option<url::Url>,
+    forge_api: Option<Url>,
     draft: pull_request::Draft,
     sandbox: sandbox::Mode,
     kill_grace: Duration,
@@ -57,6 +58,42 @@ pub struct World {
     api_at: Option<ApiUrl>,
     watch: Watch,
     notes: Mutex<Vec<Note>>,
+}
+
+/// The HTTP client, and the same without a proxy for what runs on this machine.
+struct Clients {
+    by_environment: Client,
+    direct: OnceLock<Client>,
+    ca_file: Option<PathBuf>,
+}
+
+impl Clients {
+    fn new(ca_file: Option<PathBuf>) -> Result<Self, HttpSetupError> {
+        Ok(Self {
+            by_environment: http::build_client(&HttpOptions {
+                ca_file: ca_file.clone(),
+                ..HttpOptions::default()
+            })?,
+            direct: OnceLock::new(),
+            ca_file,
+        })
+    }
+
+    /// The one for a peer. The direct one is made when it is first asked for: most runners never do.
+    fn to(&self, peer: &Url) -> &Client {
+        match Proxies::for_peer(peer) {
+            Proxies::Environment => &self.by_environment,
+            proxies @ Proxies::Direct => self.direct.get_or_init(|| {
+                let options = HttpOptions {
+                    ca_file: self.ca_file.clone(),
+                    proxies,
+                    ..HttpOptions::default()
+                };
+                // What could be built at the start can be built again, but for a CA file that has gone since.
+                http::build_client(&options).unwrap_or_else(|_| self.by_environment.clone())
+            }),
+        }
+    }
 }
 
 /// Where things are on disk.
@@ -97,10 +134,7 @@ impl World {
     /// Makes the clients. Opens nothing, connects nowhere.
     pub fn new(settings: &Settings) -> Result<Self, HttpSetupError> {
         let options = &settings.options;
-        let client = http::build_client(&HttpOptions {
-            ca_file: options.ca_file.clone(),
-            ..HttpOptions::default()
-        })?;
+        let clients = Clients::new(options.ca_file.clone())?;
         let runner = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
         let places = Places {
             runner: runner.clone(),
@@ -110,7 +144,7 @@ impl World {
             workspace: settings.workspace.clone(),
         };
         Ok(Self {
-            client,
+            clients,
             git: PrivateRepository::new(
                 which::which("git").unwrap_or_else(|_| PathBuf::from("git")),
                 settings.state_dir.join("git"),
@@ -166,8 +200,12 @@ impl World {
     fn api(&self, call: &Call) -> TaskApi {
         let base = self.api_at.clone().unwrap_or_else(|| call.assignment.api_url.clone());
         let task = call.assignment.task_id.clone();
-        TaskApi::new(self.client.clone(), base, task, self.api_token_file.clone())
-            .with_trace(call.assignment.trace.clone())
+        let client = match Url::parse(base.as_str()) {
+            Ok(peer) => self.clients.to(&peer),
+            // An ApiUrl was parsed as one.
+            Err(_) => &self.clients.by_environment,
+        };
+        TaskApi::new(client.clone(), base, task, self.api_token_file.clone()).with_trace(call.assignment.trace.clone())
     }
 
     /// The working branch of a task.

@@ -66,7 +66,8 @@ fn forge(world: &World, work: &Work) -> Result<(Forge, Secret), Outcome> {
     let address =
         ForgeAddress::derive(url, world.forge_api.as_ref()).map_err(|e| failed(Failure::PrRefused, e.to_string()))?;
     let token = world.token(&work.token)?;
-    Ok((Forge::new(world.client.clone(), address), token))
+    let client = world.clients.to(address.api()).clone();
+    Ok((Forge::new(client, address), token))
 }
 
 async fn find(forge: &Forge, token: &Secret, work: &Work, call: &Call) -> Result<Option<Found>, ForgeError> {

@@ -417,6 +417,19 @@ fn a_task_that_failed_is_exit_1_and_its_reason_and_a_hint_are_said() {
     );
 }
 
+/// No proxy can reach what runs on this machine: where one is set, it is not asked.
+#[test]
+fn a_proxy_that_the_machine_has_is_not_asked_for_the_embedded_world() {
+    let person = Person::new();
+    let mut demo = person.dress(Command::new(RUNNER));
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        // Nobody listens on the discard port.
+        demo.env(name, "http://127.0.0.1:9");
+    }
+    let said_by_demo = said(demo.arg("demo").env("RUNNER_API_PATIENCE", "1s"));
+    assert_eq!(said_by_demo.code, Some(0), "{}", said_by_demo.stderr);
+}
+
 /// As one who has just arrived: an empty home, an empty directory, no accounts, and no root.
 #[test]
 fn the_demo_runs_for_a_newcomer_and_says_where_the_journal_is() {

@@ -27,12 +27,6 @@ impl MicroUsd {
         self.0
     }
 
-    /// What is left of it after `spent`, never below nothing.
-    #[must_use]
-    pub const fn less(self, spent: Self) -> Self {
-        Self(self.0.saturating_sub(spent.0))
-    }
-
     /// From what JSON has, rounded to the nearest millionth. `None` for what is no amount (negative, not finite).
     pub fn from_dollars(dollars: f64) -> Option<Self> {
         // Through text, because it rounds without a cast that could cut.

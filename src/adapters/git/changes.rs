@@ -114,12 +114,6 @@ impl PrivateRepository {
         Ok(files)
     }
 
-    /// The patch from `base` to `head` without context lines, at most `limit` bytes of it before it is an error.
-    pub async fn patch(&self, base: &CommitId, head: &CommitId, limit: u64) -> Result<Vec<u8>, GitError> {
-        let args = ["--patch", "--unified=0", "--no-color", "--no-ext-diff", "--no-textconv"];
-        self.diff_tree(&args, base, head, limit).await
-    }
-
     async fn diff_tree(
         &self,
         format: &[&str],

@@ -20,11 +20,9 @@ const PASSED_THROUGH: &[&str] = &[
     "http_proxy",
     "https_proxy",
     "all_proxy",
-    "no_proxy",
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
-    "NO_PROXY",
     "GIT_SSL_CAINFO",
     "GIT_SSL_CAPATH",
     "SSL_CERT_FILE",
@@ -135,6 +133,17 @@ pub(super) const SETTINGS: &[&str] = &[
     "advice.addEmbeddedRepo=false",
 ];
 
+/// Whom no proxy is asked for: those that the environment names, and this machine, which none can reach.
+fn no_proxy(lookup: impl Fn(&str) -> Option<OsString>) -> OsString {
+    let named = ["no_proxy", "NO_PROXY"].iter().find_map(|name| lookup(name));
+    let mut all = named.filter(|hosts| !hosts.is_empty()).unwrap_or_default();
+    if !all.is_empty() {
+        all.push(",");
+    }
+    all.push("localhost,127.0.0.1,::1");
+    all
+}
+
 /// The environment that every git of ours has, confined or not.
 pub(super) fn base_environment(home: &Path) -> Vec<(&'static str, OsString)> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
@@ -212,6 +221,7 @@ impl Git {
                     command.env(name, value);
                 }
             }
+            command.env("no_proxy", no_proxy(|name| std::env::var_os(name)));
             if let Some(roots) = self.roots()? {
                 command.env("GIT_SSL_CAINFO", roots);
             }

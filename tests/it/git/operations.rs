@@ -547,17 +547,6 @@ async fn a_flattened_shape_is_remembered() {
     assert_eq!(found, Some(taken));
 }
 
-#[tokio::test]
-async fn the_patch_is_there_for_policy() {
-    let world = World::laid().await;
-    world.write("new.txt", "added line\n");
-    let head = world.take().await.unwrap().head.unwrap();
-    let patch = world.private.patch(&world.main, &head, 4096).await.unwrap();
-    assert!(String::from_utf8(patch).unwrap().contains("+added line\n"));
-    let error = world.private.patch(&world.main, &head, 10).await.unwrap_err();
-    assert!(matches!(error, GitError::TooLarge { .. }), "{error}");
-}
-
 #[test]
 fn an_author_is_a_name_and_an_address() {
     let author: Author = "runner <r@x>".parse().unwrap();
