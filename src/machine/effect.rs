@@ -99,6 +99,8 @@ impl Effect {
 pub struct AgentRun {
     /// What is to be done.
     pub task: Arc<Task>,
+    /// What may be known of the token that its change is pushed with.
+    pub token: TokenFacts,
     /// Where the work starts from.
     pub checkout: Checkout,
     /// How long it may run.

@@ -407,11 +407,12 @@ fn next_effect(run: &Run, state: &State, situation: Situation, policy: &Policy) 
         }),
         State::Cloned {
             task,
+            token,
             checkout,
             agent: None,
-            ..
         } => Some(Effect::Agent(AgentRun {
             task: Arc::clone(task),
+            token: token.clone(),
             checkout: checkout.clone(),
             time_left_ms: (policy.agent_timeout_ms - run.tally(EffectName::Agent).ran_ms).max(0),
         })),

@@ -81,6 +81,8 @@ pub(super) async fn probe(world: &World, _run: &AgentRun, call: &Call) -> Result
 }
 
 pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Outcome, AnswerLost> {
+    // A change that could not be pushed any more is not paid for.
+    or_outcome!(world.git_token(&run.task.repo, &run.token));
     let in_force = or_outcome!(world.sandbox_in_force().await);
     or_outcome!(free(world).await.map_err(|e| not_started(&e.to_string())));
     or_outcome!(lay(world, run).await);

@@ -521,3 +521,18 @@ async fn an_agent_that_runs_for_too_long_is_stopped_and_has_timed_out() {
     trial.failed("AgentTimedOut");
     assert_eq!((trial.bench.runs(), trial.outside.git.counts().pushes), (1, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_change_could_not_be_pushed_any_more_is_not_paid_for_again() {
+    let trial = Trial::with(&[("RUNNER_AGENT_COMMAND", WAITING_AGENT)]).await;
+    let mut serving = trial.bench.start();
+    serving.assign(&trial.outside.assignment()).await;
+    trial.bench.agent_is_there(&serving).await;
+    serving.kill().await;
+    std::fs::remove_dir_all(trial.bench.path("secrets")).unwrap();
+    trial.bench.let_the_agent_go();
+    let log = trial.ends_with(1).await;
+    trial.failed("TokenLost");
+    assert_eq!(trial.bench.runs(), 1, "{log}");
+    assert_eq!(trial.counts().tokens_minted, 1);
+}
