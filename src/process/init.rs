@@ -147,7 +147,7 @@ async fn lives(order: &Order, mut patience: Patience) -> Result<u8, InitError> {
             return Ok(u8::try_from(code).unwrap_or(u8::MAX));
         };
         let killed = name_of(signal);
-        let code = 128 | u8::try_from(signal).unwrap_or_default();
+        let code = 128_u8.saturating_add(u8::try_from(signal).unwrap_or_default());
         tracing::warn!("the command was killed by {killed} after {}", seconds(lived));
         if signals.stop().await.is_none() {
             leftovers::end().await;
@@ -174,8 +174,11 @@ async fn lives(order: &Order, mut patience: Patience) -> Result<u8, InitError> {
 /// One start of the command, to its end.
 async fn live(order: &Order, signals: &mut Signals) -> Result<ExitStatus, InitError> {
     let mut child = order.start()?;
+    let ended = failed("wait for the command");
     // There is one until the status was taken.
-    let pid = child.id().map(u32::cast_signed).unwrap_or_default();
+    let Some(pid) = child.id().map(u32::cast_signed) else {
+        return child.wait().await.map_err(ended);
+    };
     tracing::info!(pid, command = order.name(), "started the command");
     loop {
         tokio::select! {
@@ -188,7 +191,7 @@ async fn live(order: &Order, signals: &mut Signals) -> Result<ExitStatus, InitEr
                     }
                 }
             },
-            status = child.wait() => return status.map_err(failed("wait for the command")),
+            status = child.wait() => return status.map_err(ended),
         }
     }
 }

@@ -441,7 +441,7 @@ fn a_stop_of_the_whole_group_starts_nothing_again() {
 
 #[test]
 fn as_pid_1_it_has_no_environment_and_does_the_same() {
-    let mut namespace = vec!["--pid", "--fork", "--mount-proc"];
+    let mut namespace = vec!["--pid", "--fork", "--kill-child", "--mount-proc"];
     if !nix::unistd::geteuid().is_root() {
         namespace.extend(["--user", "--map-root-user"]);
     }
