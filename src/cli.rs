@@ -14,6 +14,7 @@ use crate::{process, telemetry};
 
 mod demo;
 mod error;
+mod init;
 mod journal;
 mod local;
 mod progress;
@@ -59,6 +60,7 @@ enum Command {
     Demo(demo::Demo),
     /// Look at a journal
     Journal(journal::JournalCommand),
+    Init(init::Init),
 }
 
 /// The whole program.
@@ -71,10 +73,22 @@ pub fn main() -> ExitCode {
     if let Some(code) = process::hidden_command(arguments.iter().cloned()) {
         return code;
     }
+    // Its environment, or the descriptor that has it, is open to others of its user for as long as this was not done.
+    if arguments.get(1).is_some_and(|name| name == init::NAME)
+        && let Err(error) = process::harden_self()
+    {
+        return exit_code(Err(error.into()));
+    }
     let cli = match parse(arguments) {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    // Before the first line is logged: what follows is for its second life.
+    if let Command::Init(init) = &cli.command
+        && let Err(error) = init.leave_environment(&cli.log)
+    {
+        return exit_code(Err(error));
+    }
     let quiet = matches!(cli.command, Command::Run(_) | Command::Demo(_) | Command::Journal(_));
     telemetry::log_to_stderr(&cli.log, if quiet { "warn" } else { "info" });
     warn_of_unknown_variables();
@@ -83,7 +97,12 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::Journal(journal) => journal.execute(),
+        Command::Init(init) => init.execute(),
     };
+    exit_code(done)
+}
+
+fn exit_code(done: Result<u8, CliError>) -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

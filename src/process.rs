@@ -11,6 +11,7 @@
 //! they do between fork and exec could not be done there safely.
 
 mod descendants;
+pub(crate) mod init;
 mod launch;
 mod lock;
 pub(crate) mod options;
@@ -25,6 +26,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use thiserror::Error;
 
+pub use init::InitError;
 pub use launch::{Input, Launch, LaunchError, Running, Supervision};
 pub use lock::{AgentLock, wait_until_free};
 pub use report::{Ended, Exit, ReportError, StartFailure, Stopped, read_report};

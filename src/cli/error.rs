@@ -10,7 +10,7 @@ use crate::adapters::http::HttpSetupError;
 use crate::config::ConfigError;
 use crate::driver::DriveError;
 use crate::ids::InvalidName;
-use crate::process::HardenError;
+use crate::process::{HardenError, InitError};
 
 /// A command that could not be carried out.
 #[derive(Debug, Error)]
@@ -35,6 +35,9 @@ pub enum CliError {
     /// The process cannot protect itself.
     #[error("failed to make this process non-dumpable: {0}")]
     Harden(#[from] HardenError),
+    /// `runner init` cannot go on.
+    #[error("failed to {0}")]
+    Init(#[from] InitError),
     /// The address cannot be listened on.
     #[error("failed to listen on {address}: {source}")]
     Listen {
@@ -105,10 +108,11 @@ impl CliError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Name(_) | Self::Usage { .. } | Self::Http(_) | Self::Listen { .. } => 2,
+            Self::Init(InitError::Start { .. }) => 2,
             Self::NoJournal { .. } | Self::Open { .. } => 3,
             Self::Read { source, .. } if source.is_not_a_journal() => 3,
             Self::Drive(DriveError::Replay(_)) => 3,
-            Self::Read { .. } | Self::Output { .. } | Self::Embedded { .. } | Self::Harden(_) => 1,
+            Self::Read { .. } | Self::Output { .. } | Self::Embedded { .. } | Self::Harden(_) | Self::Init(_) => 1,
             // Nothing in memory can be trusted after a failed write: the next start finds out what is there.
             Self::Drive(DriveError::Journal(_) | DriveError::Illegal(_) | DriveError::Unwritable(_)) => 75,
         }
@@ -118,6 +122,9 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { hint, .. } => Some(hint.clone()),
+            Self::Init(InitError::Start { .. }) => {
+                Some("name a program of PATH, or a path, after `--`: runner init -- runner serve".to_owned())
+            }
             Self::Listen { .. } => Some("name another address with --listen".to_owned()),
             Self::Open { source, .. } => open_hint(source).map(str::to_owned),
             Self::NoJournal { .. } => Some("name one with --journal PATH".to_owned()),
@@ -134,6 +141,7 @@ impl CliError {
             | Self::Name(_)
             | Self::Http(_)
             | Self::Harden(_)
+            | Self::Init(_)
             | Self::Read { .. }
             | Self::Drive(DriveError::Illegal(_) | DriveError::Unwritable(_))
             | Self::Output { .. }

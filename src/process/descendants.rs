@@ -80,7 +80,15 @@ fn below(root: i32, processes: &[Process]) -> Vec<Process> {
 
 /// All living descendants of this process. A zombie is not living, but what hangs below it is.
 pub(super) fn living() -> io::Result<Vec<Process>> {
-    let mut found = below(getpid().as_raw(), &all()?);
+    living_but(|_| false)
+}
+
+/// All living descendants of this process, but for the children that `spared` names and what hangs below them.
+pub(super) fn living_but(spared: impl Fn(i32) -> bool) -> io::Result<Vec<Process>> {
+    let me = getpid().as_raw();
+    let mut processes = all()?;
+    processes.retain(|process| process.parent != me || !spared(process.pid));
+    let mut found = below(me, &processes);
     found.retain(|process| !process.zombie);
     Ok(found)
 }

@@ -14,6 +14,7 @@ mod door;
 mod faults;
 mod git;
 mod harness;
+mod init;
 mod isolation;
 mod journal_cli;
 mod local_run;
