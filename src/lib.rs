@@ -28,6 +28,7 @@
 //! | [`adapters`] | clients of the task API, git, the forge and the agent, each testable alone |
 //! | [`server`] | the listener, which only ever feeds the first transition |
 //! | [`process`], [`sandbox`], [`seal`], [`secret`], [`telemetry`], [`crash`] | what several rooms use |
+//! | [`survival`] | what directories outlive here |
 //! | [`embedded`] | the outside world in miniature: `runner run` and `runner demo` stand on it, and so do the tests |
 //! | [`cli`], [`config`] | one file a command; the settings |
 
@@ -46,6 +47,7 @@ pub mod seal;
 pub mod secret;
 pub mod server;
 pub mod steps;
+pub mod survival;
 pub mod task;
 pub mod telemetry;
 pub mod text;
