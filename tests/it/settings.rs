@@ -273,6 +273,7 @@ fn the_help_of_each_command_has_an_example_and_the_version_its_commit() {
         &["journal", "--help"],
         &["journal", "dump", "--help"],
         &["journal", "verify", "--help"],
+        &["doctor", "--help"],
     ] {
         let (code, stdout, stderr) = place.run(command, &[]);
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{command:?}");
