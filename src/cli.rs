@@ -13,6 +13,7 @@ use crate::config::{LogOptions, unknown_variables};
 use crate::{process, telemetry};
 
 mod demo;
+mod doctor;
 mod error;
 mod init;
 mod journal;
@@ -42,6 +43,7 @@ Examples:
   runner run --repo . --task 'fix the typo'      one task on a repository here
   runner serve                                   in a container: wait for POST /task on :8888
   runner journal dump                            what happened, after the fact
+  runner doctor                                  what this machine lacks to run a task
 
 Exit codes:
   0   the task completed and was acknowledged, or there is nothing left to do
@@ -60,6 +62,8 @@ enum Command {
     Demo(demo::Demo),
     /// Look at a journal
     Journal(journal::JournalCommand),
+    /// Say what this machine or image lacks to run a task
+    Doctor(doctor::Doctor),
     Init(init::Init),
 }
 
@@ -89,14 +93,20 @@ pub fn main() -> ExitCode {
     {
         return exit_code(Err(error));
     }
-    let quiet = matches!(cli.command, Command::Run(_) | Command::Demo(_) | Command::Journal(_));
-    telemetry::log_to_stderr(&cli.log, if quiet { "warn" } else { "info" });
-    warn_of_unknown_variables();
+    let level = match &cli.command {
+        Command::Serve(_) | Command::Init(_) => "info",
+        Command::Run(_) | Command::Demo(_) | Command::Journal(_) | Command::Doctor(_) => "warn",
+    };
+    telemetry::log_to_stderr(&cli.log, level);
+    if !matches!(&cli.command, Command::Doctor(doctor) if doctor.is_quiet()) {
+        warn_of_unknown_variables();
+    }
     let done = match cli.command {
         Command::Serve(serve) => serve.execute(),
         Command::Run(run) => run.execute(),
         Command::Demo(demo) => demo.execute(),
         Command::Journal(journal) => journal.execute(),
+        Command::Doctor(doctor) => doctor.execute(),
         Command::Init(init) => init.execute(),
     };
     exit_code(done)

@@ -327,23 +327,102 @@ impl Settings {
         }
     }
 
+    /// The directories of a task.
+    pub fn directories(&self) -> [Directory<'_>; 3] {
+        let directory = |variable, path, access| Directory { variable, path, access };
+        [
+            directory("RUNNER_STATE_DIR", &self.state_dir, Access::Private),
+            directory("RUNNER_SECRETS_DIR", &self.secrets_dir, Access::Private),
+            directory("RUNNER_WORKSPACE", &self.workspace, Access::Any),
+        ]
+    }
+
     /// Makes the directories, and checks that they can be written and are nobody else's. Where one of them cannot be
     /// made, none is.
     pub fn prepare_directories(&self) -> Result<(), ConfigError> {
-        for (variable, path) in [
-            ("RUNNER_STATE_DIR", &self.state_dir),
-            ("RUNNER_SECRETS_DIR", &self.secrets_dir),
-            ("RUNNER_WORKSPACE", &self.workspace),
-        ] {
-            could_be_written(path).map_err(|source| ConfigError::UnwritableDirectory {
-                variable,
-                path: path.clone(),
-                source,
-            })?;
+        for directory in self.directories() {
+            directory.check()?;
         }
-        private_directory("RUNNER_STATE_DIR", &self.state_dir)?;
-        private_directory("RUNNER_SECRETS_DIR", &self.secrets_dir)?;
-        writable_directory("RUNNER_WORKSPACE", &self.workspace)
+        for directory in self.directories() {
+            directory.prepare()?;
+        }
+        Ok(())
+    }
+}
+
+/// A directory of a task.
+#[derive(Debug, Clone, Copy)]
+pub struct Directory<'a> {
+    /// The variable that names it.
+    pub variable: &'static str,
+    /// Where it is, or is to be made.
+    pub path: &'a Path,
+    access: Access,
+}
+
+/// Who may reach into a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// This user alone.
+    Private,
+    /// Whoever its mode lets.
+    Any,
+}
+
+impl Directory<'_> {
+    /// Whether it can be used, or could be made. Makes and changes nothing.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        could_be_written(self.path).map_err(|source| self.unwritable(source))?;
+        match (self.access, std::fs::symlink_metadata(self.path)) {
+            (Access::Private, Ok(found)) => self.is_safe(&found),
+            (Access::Private, Err(_)) | (Access::Any, _) => Ok(()),
+        }
+    }
+
+    fn prepare(&self) -> Result<(), ConfigError> {
+        use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.path)
+            .and_then(|()| tempfile::Builder::new().prefix(".writable").tempfile_in(self.path))
+            .map_err(|source| self.unwritable(source))?;
+        if self.access == Access::Any {
+            return Ok(());
+        }
+        let found = std::fs::symlink_metadata(self.path).map_err(|source| self.unwritable(source))?;
+        self.is_safe(&found)?;
+        let ours = found.uid() == nix::unistd::geteuid().as_raw();
+        if ours && found.permissions().mode() & 0o077 != 0 {
+            std::fs::set_permissions(self.path, std::fs::Permissions::from_mode(0o700))
+                .map_err(|source| self.unwritable(source))?;
+        }
+        Ok(())
+    }
+
+    /// A volume may belong to root and be ours by its group, as Kubernetes' fsGroup has it.
+    fn is_safe(&self, found: &std::fs::Metadata) -> Result<(), ConfigError> {
+        use std::os::unix::fs::MetadataExt;
+        let why = if found.file_type().is_symlink() {
+            "a symbolic link"
+        } else if found.uid() != nix::unistd::geteuid().as_raw() && found.uid() != 0 {
+            "which belongs to another user"
+        } else {
+            return Ok(());
+        };
+        Err(ConfigError::UnsafeDirectory {
+            variable: self.variable,
+            path: self.path.to_owned(),
+            why,
+        })
+    }
+
+    fn unwritable(&self, source: std::io::Error) -> ConfigError {
+        ConfigError::UnwritableDirectory {
+            variable: self.variable,
+            path: self.path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -405,37 +484,6 @@ fn task_token(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<Secret>, 
     Ok(Some(Secret::new(text)))
 }
 
-fn private_directory(variable: &'static str, path: &Path) -> Result<(), ConfigError> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    writable_directory(variable, path)?;
-    let unwritable = |source| ConfigError::UnwritableDirectory {
-        variable,
-        path: path.to_owned(),
-        source,
-    };
-    let unsafe_because = |why| ConfigError::UnsafeDirectory {
-        variable,
-        path: path.to_owned(),
-        why,
-    };
-    let found = std::fs::symlink_metadata(path).map_err(unwritable)?;
-    if found.file_type().is_symlink() {
-        return Err(unsafe_because("a symbolic link"));
-    }
-    if found.uid() != nix::unistd::geteuid().as_raw() {
-        // A volume may belong to root and be ours by its group, as Kubernetes' fsGroup has it.
-        return if found.uid() == 0 {
-            Ok(())
-        } else {
-            Err(unsafe_because("which belongs to another user"))
-        };
-    }
-    if found.permissions().mode() & 0o077 != 0 {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).map_err(unwritable)?;
-    }
-    Ok(())
-}
-
 /// Whether a directory is there and can be written, or could be made where its nearest ancestor is.
 fn could_be_written(path: &Path) -> std::io::Result<()> {
     use nix::unistd::{AccessFlags, access};
@@ -448,25 +496,6 @@ fn could_be_written(path: &Path) -> std::io::Result<()> {
         Some((dir, true)) => access(&dir, AccessFlags::W_OK | AccessFlags::X_OK).map_err(Into::into),
         Some((_, false)) | None => Err(std::io::ErrorKind::NotADirectory.into()),
     }
-}
-
-fn writable_directory(variable: &'static str, path: &Path) -> Result<(), ConfigError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let unwritable = |source| ConfigError::UnwritableDirectory {
-        variable,
-        path: path.to_owned(),
-        source,
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(unwritable)?;
-    tempfile::Builder::new()
-        .prefix(".writable")
-        .tempfile_in(path)
-        .map(drop)
-        .map_err(unwritable)
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

@@ -28,6 +28,7 @@
 //! | [`adapters`] | clients of the task API, git, the forge and the agent, each testable alone |
 //! | [`server`] | the listener, which only ever feeds the first transition |
 //! | [`process`], [`sandbox`], [`seal`], [`secret`], [`telemetry`], [`crash`] | what several rooms use |
+//! | [`survival`], [`doctor`] | what directories outlive here; what a machine or an image lacks |
 //! | [`embedded`] | the outside world in miniature: `runner run` and `runner demo` stand on it, and so do the tests |
 //! | [`cli`], [`config`] | one file a command; the settings |
 
@@ -35,6 +36,7 @@ pub mod adapters;
 pub mod cli;
 pub mod config;
 pub mod crash;
+pub mod doctor;
 pub mod driver;
 pub mod embedded;
 pub mod ids;
@@ -46,6 +48,7 @@ pub mod seal;
 pub mod secret;
 pub mod server;
 pub mod steps;
+pub mod survival;
 pub mod task;
 pub mod telemetry;
 pub mod text;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use strum::IntoEnumIterator;
 use thiserror::Error;
 
+pub(crate) use confinement::real_path;
 pub use confinement::{Confinement, Exposed};
 
 /// One thing that the kernel can keep the agent from. The kernels are those that brought it.

@@ -91,6 +91,7 @@ pub use entry::{Entry, Finding, Kind, Machine, Row};
 pub use error::{AppendError, Foreign, OpenError, ReadError};
 pub use hash::{Hash, Head, InvalidHash};
 pub use journal::{Journal, Opened};
+pub use place::network_file_system;
 pub use problem::Problem;
 pub use rule::Rule;
 pub use snapshot::{Snapshot, Summary};

@@ -79,7 +79,7 @@ pub(crate) fn sync_names(directory: &Path) -> io::Result<()> {
 }
 
 /// The name of the network file system that a path is on, or would be made on. Locks and syncs cannot be trusted there.
-pub(crate) fn network_file_system(path: &Path) -> io::Result<Option<&'static str>> {
+pub fn network_file_system(path: &Path) -> io::Result<Option<&'static str>> {
     let existing = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     Ok(network_name(statfs(existing)?.filesystem_type()))
 }

@@ -22,7 +22,8 @@ use thiserror::Error;
 
 use crate::ids::TaskId;
 
-pub use claude::{Claude, session_id};
+pub(crate) use claude::CREDENTIALS;
+pub use claude::{Claude, MEASURED_WITH, session_id};
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
 pub use run::{AgentEnd, Bounds, EndedBy, Probe, ProbeError, RunError, probe, run};

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use crate::adapters::http::HttpSetupError;
 use crate::config::ConfigError;
+use crate::doctor::Unhealthy;
 use crate::driver::DriveError;
 use crate::ids::InvalidName;
 use crate::process::{HardenError, InitError};
@@ -79,6 +80,14 @@ pub enum CliError {
         /// Why.
         source: std::io::Error,
     },
+    /// No healthy runner is there.
+    #[error("failed to reach a healthy runner at http://{address}/healthz: {source}")]
+    Unhealthy {
+        /// Where was asked.
+        address: SocketAddr,
+        /// Why.
+        source: Unhealthy,
+    },
     /// The embedded world could not be set up.
     #[error("failed to set up {what}: {cause}")]
     Embedded {
@@ -112,7 +121,12 @@ impl CliError {
             Self::NoJournal { .. } | Self::Open { .. } => 3,
             Self::Read { source, .. } if source.is_not_a_journal() => 3,
             Self::Drive(DriveError::Replay(_)) => 3,
-            Self::Read { .. } | Self::Output { .. } | Self::Embedded { .. } | Self::Harden(_) | Self::Init(_) => 1,
+            Self::Read { .. }
+            | Self::Output { .. }
+            | Self::Embedded { .. }
+            | Self::Harden(_)
+            | Self::Init(_)
+            | Self::Unhealthy { .. } => 1,
             // Nothing in memory can be trusted after a failed write: the next start finds out what is there.
             Self::Drive(DriveError::Journal(_) | DriveError::Illegal(_) | DriveError::Unwritable(_)) => 75,
         }
@@ -143,6 +157,7 @@ impl CliError {
             | Self::Harden(_)
             | Self::Init(_)
             | Self::Read { .. }
+            | Self::Unhealthy { .. }
             | Self::Drive(DriveError::Illegal(_) | DriveError::Unwritable(_))
             | Self::Output { .. }
             | Self::Embedded { .. } => None,

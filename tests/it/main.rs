@@ -10,6 +10,7 @@
 mod agent_run;
 mod claude;
 mod docs;
+mod doctor;
 mod door;
 mod faults;
 mod git;

@@ -1,4 +1,4 @@
-//! Claude Code, without a person: measured on 2.1.330.
+//! Claude Code, without a person: measured on [`MEASURED_WITH`].
 //!
 //! **Gap**: until the runner has its loopback proxy for the model's API, the agent's environment carries the operator's
 //! key for it ([`CREDENTIALS`]), so that whatever the agent runs can read it. It carries no other credential.
@@ -15,8 +15,10 @@ use super::environment::{DEFAULT_PATH, Environment};
 use super::{MicroUsd, PrepareError, Standing, Start, Surroundings};
 use crate::ids::TaskId;
 
+/// The version whose flags and output this was written for.
+pub const MEASURED_WITH: &str = "2.1.330";
 /// Passed as they are: see the gap above.
-const CREDENTIALS: [&str; 4] = [
+pub(crate) const CREDENTIALS: [&str; 4] = [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
     "ANTHROPIC_BASE_URL",

@@ -1,0 +1,669 @@
+//! What a directory on this machine outlives: a restart of its container, the container itself, the pod.
+//!
+//! The kernel's mount table says what a directory is on. Measured with podman: `--tmpfs` is empty again after a kill and
+//! a start, the container's own layer is not. In Kubernetes, a restart gives a container a new layer, and an `emptyDir`,
+//! on disk or in memory, stays for as long as the pod.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use strum::Display;
+
+use crate::config::Settings;
+use crate::machine::OnTerm;
+use crate::sandbox::real_path;
+
+/// Where the mounts of this process are listed (`proc_pid_mountinfo(5)`).
+const MOUNTS: &str = "/proc/self/mountinfo";
+/// What Docker and podman leave in the containers that they make.
+const MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
+/// File systems that are gone with what mounted them.
+const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
+/// What a container in a virtual machine sees (gVisor, Kata): the mount table does not say what is behind it.
+const OPAQUE: [&str; 2] = ["9p", "virtiofs"];
+/// In the path that an `emptyDir` has on its node.
+const EMPTY_DIR: &str = "kubernetes.io~empty-dir";
+
+/// How long what is written to a directory stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum Survives {
+    /// Nothing: it is empty again once the container (without one, the machine) is started again.
+    Nothing,
+    /// Restarts of the container, and not the pod.
+    Restarts,
+    /// Restarts of the container, and not another container in its place.
+    RestartsOfThisContainer,
+    /// Restart and replacement: a volume, or this machine's disk.
+    Replacement,
+    /// Nothing can be written to it.
+    ReadOnly,
+    /// The mount table does not say.
+    Unknown,
+}
+
+/// What this process runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// A pod.
+    Kubernetes,
+    /// A container of Docker, podman or the like.
+    Container,
+    /// No container.
+    Machine,
+}
+
+impl Host {
+    /// By the variable that Kubernetes sets in every container, the marks of the others, and what is mounted at `/`.
+    fn of(mounts: &Mounts, env: impl Fn(&str) -> Option<OsString>) -> Self {
+        if env("KUBERNETES_SERVICE_HOST").is_some() {
+            Self::Kubernetes
+        } else if MARKS.iter().any(|mark| Path::new(mark).exists())
+            || mounts
+                .holding(Path::new("/"))
+                .is_some_and(|root| root.kind == "overlay")
+        {
+            Self::Container
+        } else {
+            Self::Machine
+        }
+    }
+
+    /// What is started again, in words.
+    fn what(self) -> &'static str {
+        match self {
+            Self::Kubernetes | Self::Container => "container",
+            Self::Machine => "machine",
+        }
+    }
+}
+
+/// One line of the mount table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    id: String,
+    parent: String,
+    /// The directory of the file system that is mounted.
+    root: PathBuf,
+    /// Where it is mounted.
+    point: PathBuf,
+    read_only: bool,
+    /// The file system's type.
+    kind: String,
+}
+
+impl Mount {
+    /// A line as `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
+    fn parse(line: &str) -> Option<Self> {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ');
+        let (id, parent) = (mount.next()?, mount.next()?);
+        let _device = mount.next()?;
+        let (root, point) = (unescaped(mount.next()?), unescaped(mount.next()?));
+        let options = mount.next()?;
+        let mut file_system = file_system.split(' ');
+        let kind = file_system.next()?;
+        let _source = file_system.next()?;
+        let read_only = |options: &str| options.split(',').any(|option| option == "ro");
+        Some(Self {
+            id: id.to_owned(),
+            parent: parent.to_owned(),
+            root,
+            point,
+            read_only: read_only(options) || file_system.next().is_some_and(read_only),
+            kind: kind.to_owned(),
+        })
+    }
+
+    fn survives(&self, host: Host) -> Survives {
+        if self.read_only {
+            Survives::ReadOnly
+        } else if self.is_empty_dir() || (self.is_in_memory() && host == Host::Kubernetes) {
+            Survives::Restarts
+        } else if self.is_in_memory() {
+            Survives::Nothing
+        } else if self.point == Path::new("/") {
+            match host {
+                Host::Kubernetes => Survives::Nothing,
+                Host::Container => Survives::RestartsOfThisContainer,
+                Host::Machine => Survives::Replacement,
+            }
+        } else if host == Host::Kubernetes && OPAQUE.contains(&self.kind.as_str()) {
+            Survives::Unknown
+        } else {
+            Survives::Replacement
+        }
+    }
+
+    fn is_in_memory(&self) -> bool {
+        IN_MEMORY.contains(&self.kind.as_str())
+    }
+
+    fn is_empty_dir(&self) -> bool {
+        self.root.components().any(|part| part.as_os_str() == EMPTY_DIR)
+    }
+
+    /// What it is, for a person.
+    fn what(&self, host: Host) -> String {
+        if self.is_empty_dir() {
+            "an emptyDir".to_owned()
+        } else if self.is_in_memory() && host == Host::Kubernetes {
+            format!("an emptyDir in memory ({})", self.kind)
+        } else if self.is_in_memory() {
+            format!("a {}", self.kind)
+        } else if self.point == Path::new("/") && host != Host::Machine {
+            "in the container's own layer".to_owned()
+        } else {
+            format!("on {} ({})", self.point.display(), self.kind)
+        }
+    }
+}
+
+/// The kernel writes a space in a path as `\040`, and other bytes that would break a line alike.
+fn unescaped(field: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        if let (b'\\', Some(byte)) = (first, escaped) {
+            bytes.push(byte);
+            rest = &after[3..];
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// The mount table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Mounts(Vec<Mount>);
+
+impl Mounts {
+    fn parse(text: &str) -> Self {
+        Self(text.lines().filter_map(Mount::parse).collect())
+    }
+
+    /// The mount that holds a path without links: from the root on, into whatever is mounted on the way. A longer mount
+    /// point may lie hidden under what was mounted above it later, so the longest is not enough.
+    fn holding(&self, path: &Path) -> Option<&Mount> {
+        let listed = |id: &str| self.0.iter().any(|mount| mount.id == id);
+        let mut at: Option<&Mount> = None;
+        loop {
+            let next = self.0.iter().rev().filter(|mount| match at {
+                Some(at) => mount.parent == at.id && mount.id != at.id,
+                None => mount.parent == mount.id || !listed(&mount.parent),
+            });
+            let next = next
+                .filter(|mount| path.starts_with(&mount.point))
+                .min_by_key(|mount| mount.point.as_os_str().len());
+            match next {
+                Some(next) => at = Some(next),
+                None => return at,
+            }
+        }
+    }
+}
+
+/// What this process runs in, and what is mounted there.
+#[derive(Debug, Clone)]
+pub struct Ground {
+    mounts: Mounts,
+    host: Host,
+}
+
+impl Ground {
+    /// Of this process. Without a mount table (no `/proc`), what survives is unknown.
+    pub fn here(env: impl Fn(&str) -> Option<OsString>) -> Self {
+        let table = fs::read(MOUNTS).unwrap_or_default();
+        let mounts = Mounts::parse(&String::from_utf8_lossy(&table));
+        Self {
+            host: Host::of(&mounts, env),
+            mounts,
+        }
+    }
+
+    /// Where a directory lies. What is not there yet is looked up where it would be made.
+    pub fn place(&self, variable: &'static str, directory: &Path) -> Place {
+        let mount = self.mounts.holding(&real_path(directory));
+        Place {
+            variable,
+            directory: directory.to_owned(),
+            on: mount.map_or("on an unknown mount".to_owned(), |mount| mount.what(self.host)),
+            survives: mount.map_or(Survives::Unknown, |mount| mount.survives(self.host)),
+        }
+    }
+
+    /// What this process runs in.
+    pub fn host(&self) -> Host {
+        self.host
+    }
+
+    /// What will be lost when the container is started again, or, where a task may be parked, with its pod. Nothing
+    /// where all is well.
+    pub fn losses(&self, settings: &Settings, seal_key: SealKey) -> Vec<Loss> {
+        losses(&self.places(settings), self.host, seal_key, settings.options.on_term)
+    }
+
+    /// Where the directories of a task lie.
+    pub fn places(&self, settings: &Settings) -> Places {
+        let journal = match settings.journal.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            Some(_) | None => Path::new("."),
+        };
+        Places {
+            state: self.place("RUNNER_STATE_DIR", &settings.state_dir),
+            journal: (journal != settings.state_dir).then(|| self.place("RUNNER_JOURNAL", journal)),
+            secrets: self.place("RUNNER_SECRETS_DIR", &settings.secrets_dir),
+            workspace: self.place("RUNNER_WORKSPACE", &settings.workspace),
+        }
+    }
+}
+
+/// Where a directory lies, and what it survives there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The variable that names it.
+    pub variable: &'static str,
+    /// The directory.
+    pub directory: PathBuf,
+    /// What it is on, in words that follow "is".
+    pub on: String,
+    /// What it survives.
+    pub survives: Survives,
+}
+
+/// Where the directories of a task lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The state directory.
+    pub state: Place,
+    /// The journal's, where it is another one.
+    pub journal: Option<Place>,
+    /// The secrets directory.
+    pub secrets: Place,
+    /// The workspace.
+    pub workspace: Place,
+}
+
+/// Whether the token is sealed with a key, in the state directory, or is a file in the secrets directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealKey {
+    /// `RUNNER_SEAL_KEY_FILE` names one.
+    Present,
+    /// There is none.
+    Absent,
+}
+
+/// Something that will not survive, and what comes of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loss {
+    /// Where it lies.
+    pub place: Place,
+    /// What is lost when.
+    pub lost: String,
+    /// What comes of it.
+    pub then: String,
+    /// What to do about it. None where the task goes on without what is lost.
+    pub way_out: Option<String>,
+}
+
+fn losses(places: &Places, host: Host, seal_key: SealKey, on_term: OnTerm) -> Vec<Loss> {
+    let warning = |place: &Place, lost: String, then: &str, way_out: &str| Loss {
+        place: place.clone(),
+        lost,
+        then: then.to_owned(),
+        way_out: Some(way_out.to_owned()),
+    };
+    let restart = format!("will not survive a restart of this {}", host.what());
+    let mount = match host {
+        Host::Kubernetes => "mount an emptyDir or a persistent volume there",
+        Host::Container => "mount a volume there",
+        Host::Machine => "name a directory on a disk",
+    };
+    let Places {
+        state,
+        secrets,
+        workspace,
+        ..
+    } = places;
+    let journal = places.journal.as_ref().unwrap_or(state);
+    let parked_is_lost = on_term == OnTerm::Park && journal.survives == Survives::Restarts;
+    let mut losses = Vec::new();
+    if journal.survives == Survives::Nothing {
+        let then = match (seal_key, &places.journal) {
+            (SealKey::Present, None) => "the runner then knows nothing of its task, and its sealed token is gone",
+            (SealKey::Present | SealKey::Absent, _) => "the runner then knows nothing of its task",
+        };
+        losses.push(warning(journal, format!("the journal {restart}"), then, mount));
+    }
+    if parked_is_lost {
+        losses.push(warning(
+            journal,
+            "a parked task will not survive this pod".to_owned(),
+            "its journal is gone with it",
+            "mount a persistent volume there, or set RUNNER_ON_TERM=report",
+        ));
+    }
+    if places.journal.is_some() && state.survives == Survives::Nothing {
+        let lost = format!("the private repository {restart}");
+        losses.push(warning(state, lost, "what is in it and not pushed is lost then", mount));
+    }
+    match (seal_key, secrets.survives) {
+        (SealKey::Absent, Survives::Nothing) => losses.push(warning(
+            secrets,
+            format!("the one-time token {restart}"),
+            "a task that has its token then fails with TokenLost",
+            &format!("{mount}, or set RUNNER_SEAL_KEY_FILE"),
+        )),
+        (SealKey::Absent, Survives::Restarts) if on_term == OnTerm::Park && !parked_is_lost => losses.push(warning(
+            secrets,
+            "the one-time token of a parked task will not survive this pod".to_owned(),
+            "the task then fails with TokenLost",
+            "set RUNNER_SEAL_KEY_FILE, or RUNNER_ON_TERM=report",
+        )),
+        (SealKey::Present | SealKey::Absent, _) => {}
+    }
+    if workspace.survives == Survives::Nothing {
+        losses.push(Loss {
+            place: workspace.clone(),
+            lost: format!("the workspace {restart}"),
+            then: "only what the agent has not finished is lost then".to_owned(),
+            way_out: None,
+        });
+    }
+    losses
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Place {
+            variable,
+            directory,
+            on,
+            ..
+        } = &self.place;
+        write!(
+            f,
+            "{}: {variable} {} is {on}; {}",
+            self.lost,
+            directory.display(),
+            self.then
+        )?;
+        match &self.way_out {
+            Some(way_out) => write!(f, "; {way_out}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A line in the log for each loss.
+pub fn log(losses: &[Loss]) {
+    for loss in losses {
+        let Place {
+            variable,
+            directory,
+            survives,
+            ..
+        } = &loss.place;
+        let directory = directory.display();
+        if loss.way_out.is_some() {
+            tracing::warn!(setting = variable, %directory, %survives, "{loss}");
+        } else {
+            tracing::info!(setting = variable, %directory, %survives, "{loss}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ground(host: Host, table: &str) -> Ground {
+        Ground {
+            mounts: Mounts::parse(table),
+            host,
+        }
+    }
+
+    fn survives(host: Host, table: &str, path: &str) -> Survives {
+        let mounts = Mounts::parse(table);
+        mounts
+            .holding(Path::new(path))
+            .map_or(Survives::Unknown, |mount| mount.survives(host))
+    }
+
+    /// Of podman, with `-v vol:/var/lib/runner`, `--tmpfs /run/runner` and a path with a space.
+    const PODMAN: &str = "\
+500 400 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w
+501 500 0:53 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
+502 500 0:54 / /run/runner rw,nosuid,nodev,relatime - tmpfs tmpfs rw,uid=1001,gid=1001
+503 500 8:1 /var/lib/containers/storage/volumes/vol/_data /var/lib/runner rw,relatime - ext4 /dev/sda1 rw
+504 500 0:55 / /run/secrets ro,relatime - tmpfs tmpfs rw
+505 500 8:1 /srv/my\\040work /with\\040space rw,relatime - ext4 /dev/sda1 rw
+";
+
+    /// Of Docker, with `-v named:/var/lib/runner`, on a machine whose disk is itself an overlay.
+    const DOCKER: &str = "\
+735 632 0:60 / / rw,relatime master:300 - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w
+736 735 0:63 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
+737 736 0:64 / /dev/shm rw,nosuid,nodev,noexec,relatime - tmpfs shm rw,size=65536k
+738 735 0:31 /var/lib/docker/volumes/named/_data /var/lib/runner rw,relatime - overlay overlay rw
+";
+
+    const POD: &str = "\
+900 800 0:70 / / rw,relatime - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w
+901 900 259:1 /var/lib/kubelet/pods/0b1c/volumes/kubernetes.io~empty-dir/work /workspace rw,relatime - xfs /dev/nvme0n1p1 rw
+902 900 0:71 / /run/runner rw,relatime - tmpfs tmpfs rw,size=65536k
+903 900 259:5 / /var/lib/runner rw,relatime - ext4 /dev/nvme1n1 rw
+904 900 0:72 / /var/run/secrets/kubernetes.io/serviceaccount ro,relatime - tmpfs tmpfs rw
+905 900 259:1 /pods/0b1c/volumes/kubernetes.io~empty-dir/work/sub /sub rw,relatime - xfs /dev/nvme0n1p1 rw
+906 900 0:73 / /opaque rw - 9p none rw,trans=fd
+";
+
+    #[test]
+    fn a_container_of_podman_or_docker_keeps_its_volumes_over_a_replacement_its_layer_over_a_restart_and_no_tmpfs() {
+        for (table, path, survived) in [
+            (PODMAN, "/var/lib/runner/deep/in/it", Survives::Replacement),
+            (PODMAN, "/run/runner", Survives::Nothing),
+            (PODMAN, "/run/runner2", Survives::RestartsOfThisContainer),
+            (PODMAN, "/run/secrets/x", Survives::ReadOnly),
+            (PODMAN, "/with space/x", Survives::Replacement),
+            (DOCKER, "/var/lib/runner", Survives::Replacement),
+            (DOCKER, "/dev/shm/secrets", Survives::Nothing),
+            (DOCKER, "/workspace", Survives::RestartsOfThisContainer),
+        ] {
+            assert_eq!(survives(Host::Container, table, path), survived, "{path}");
+        }
+        let mounts = Mounts::parse(DOCKER);
+        assert_eq!(Host::of(&mounts, |_| None), Host::Container, "by its root");
+    }
+
+    #[test]
+    fn a_pod_keeps_its_empty_dirs_on_disk_and_in_memory_and_no_layer_of_a_container() {
+        for (path, survived) in [
+            ("/workspace/repo", Survives::Restarts),
+            ("/sub", Survives::Restarts),
+            ("/run/runner", Survives::Restarts),
+            ("/var/lib/runner", Survives::Replacement),
+            ("/var/lib", Survives::Nothing),
+            ("/var/run/secrets/kubernetes.io/serviceaccount", Survives::ReadOnly),
+            ("/opaque", Survives::Unknown),
+        ] {
+            assert_eq!(survives(Host::Kubernetes, POD, path), survived, "{path}");
+        }
+        let env = |name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "10.0.0.1".into());
+        assert_eq!(Host::of(&Mounts::parse(POD), env), Host::Kubernetes);
+    }
+
+    #[test]
+    fn a_mount_over_another_hides_it_and_what_was_mounted_below_it() {
+        let table = "\
+1 0 8:1 / / rw - ext4 /dev/sda1 rw
+2 1 8:2 / /data rw - ext4 /dev/sdb1 rw
+3 2 8:3 / /data/sub rw - ext4 /dev/sdc1 rw
+4 2 0:9 / /data rw - tmpfs tmpfs rw
+5 1 8:4 / /disk ro - ext4 /dev/sdd1 ro
+6 5 8:5 / /disk rw - ext4 /dev/sde1 rw
+";
+        for (path, survived) in [
+            ("/data", Survives::Nothing),
+            ("/data/sub/x", Survives::Nothing),
+            ("/disk/x", Survives::Replacement),
+            ("/database", Survives::Replacement),
+        ] {
+            assert_eq!(survives(Host::Machine, table, path), survived, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_super_block_that_is_read_only_counts_and_a_table_that_says_nothing_is_unknown() {
+        let table = "1 0 8:1 / / rw - ext4 /dev/sda1 ro,errors=continue\n";
+        assert_eq!(survives(Host::Machine, table, "/x"), Survives::ReadOnly);
+        for broken in ["", "1 0 8:1 / /", "no mounts - here", "1 2 8:1 / / rw - ext4"] {
+            assert_eq!(survives(Host::Machine, broken, "/x"), Survives::Unknown, "{broken:?}");
+        }
+        // Each the other's parent: no way leads there, and none is walked for ever.
+        let circle = "1 2 8:1 / / rw - ext4 a rw\n2 1 8:1 / / rw - ext4 a rw\n";
+        assert_eq!(survives(Host::Machine, circle, "/x"), Survives::Unknown);
+    }
+
+    #[test]
+    fn a_link_is_followed_and_what_is_not_there_yet_lies_where_it_would_be_made() {
+        let room = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(room.path()).unwrap();
+        fs::create_dir(real.join("volume")).unwrap();
+        std::os::unix::fs::symlink(real.join("volume"), real.join("link")).unwrap();
+        let table = format!(
+            "1 0 8:1 / / rw - ext4 a rw\n2 1 0:9 / {} rw - tmpfs tmpfs rw\n",
+            real.join("volume").display()
+        );
+        let ground = ground(Host::Machine, &table);
+        let survives = |name: &str| ground.place("X", &real.join(name)).survives;
+        assert_eq!(survives("link/not/there/yet"), Survives::Nothing);
+        assert_eq!(survives("not/there/yet"), Survives::Replacement);
+    }
+
+    fn place(variable: &'static str, survives: Survives) -> Place {
+        Place {
+            variable,
+            directory: PathBuf::from("/somewhere"),
+            on: "a tmpfs".to_owned(),
+            survives,
+        }
+    }
+
+    fn places(state: Survives, secrets: Survives, workspace: Survives) -> Places {
+        Places {
+            state: place("RUNNER_STATE_DIR", state),
+            journal: None,
+            secrets: place("RUNNER_SECRETS_DIR", secrets),
+            workspace: place("RUNNER_WORKSPACE", workspace),
+        }
+    }
+
+    #[test]
+    fn only_what_matters_is_said_with_what_comes_of_it_and_the_way_out() {
+        use Survives::{Nothing, Replacement, Restarts, RestartsOfThisContainer as Layer};
+        let said = |places: &Places, host, key, on_term| -> Vec<&'static str> {
+            let losses = losses(places, host, key, on_term);
+            losses.iter().map(|loss| loss.place.variable).collect()
+        };
+        let (state, secrets, workspace) = ("RUNNER_STATE_DIR", "RUNNER_SECRETS_DIR", "RUNNER_WORKSPACE");
+        for (on, host, key, on_term, variables) in [
+            (
+                [Replacement; 3],
+                Host::Container,
+                SealKey::Absent,
+                OnTerm::Park,
+                &[][..],
+            ),
+            ([Layer; 3], Host::Container, SealKey::Absent, OnTerm::Park, &[]),
+            (
+                [Nothing; 3],
+                Host::Container,
+                SealKey::Absent,
+                OnTerm::Report,
+                &[state, secrets, workspace],
+            ),
+            (
+                [Nothing; 3],
+                Host::Machine,
+                SealKey::Present,
+                OnTerm::Report,
+                &[state, workspace],
+            ),
+            (
+                [Replacement, Nothing, Layer],
+                Host::Container,
+                SealKey::Absent,
+                OnTerm::Report,
+                &[secrets],
+            ),
+            (
+                [Replacement, Nothing, Layer],
+                Host::Container,
+                SealKey::Present,
+                OnTerm::Report,
+                &[],
+            ),
+            ([Restarts; 3], Host::Kubernetes, SealKey::Absent, OnTerm::Report, &[]),
+            ([Restarts; 3], Host::Kubernetes, SealKey::Absent, OnTerm::Park, &[state]),
+            (
+                [Replacement, Restarts, Restarts],
+                Host::Kubernetes,
+                SealKey::Absent,
+                OnTerm::Park,
+                &[secrets],
+            ),
+            (
+                [Replacement, Restarts, Restarts],
+                Host::Kubernetes,
+                SealKey::Present,
+                OnTerm::Park,
+                &[],
+            ),
+        ] {
+            let [a, b, c] = on;
+            let found = said(&places(a, b, c), host, key, on_term);
+            assert_eq!(found, variables, "{on:?} {host:?} {key:?} {on_term:?}");
+        }
+
+        let all = places(Nothing, Nothing, Nothing);
+        let losses = losses(&all, Host::Container, SealKey::Absent, OnTerm::Report);
+        let said: Vec<String> = losses.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "the journal will not survive a restart of this container: RUNNER_STATE_DIR /somewhere is a tmpfs; \
+                 the runner then knows nothing of its task; mount a volume there",
+                "the one-time token will not survive a restart of this container: RUNNER_SECRETS_DIR /somewhere is \
+                 a tmpfs; a task that has its token then fails with TokenLost; \
+                 mount a volume there, or set RUNNER_SEAL_KEY_FILE",
+                "the workspace will not survive a restart of this container: RUNNER_WORKSPACE /somewhere is a tmpfs; \
+                 only what the agent has not finished is lost then",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_moves_the_token_into_the_state_directory_and_its_fate_with_it() {
+        let on_tmpfs = places(Survives::Nothing, Survives::Replacement, Survives::Replacement);
+        let losses = losses(&on_tmpfs, Host::Container, SealKey::Present, OnTerm::Report);
+        assert!(losses[0].then.contains("its sealed token is gone"), "{losses:?}");
+    }
+
+    #[test]
+    fn a_journal_elsewhere_is_looked_at_where_it_is() {
+        let mut on_tmpfs = places(Survives::Nothing, Survives::Replacement, Survives::Replacement);
+        on_tmpfs.journal = Some(place("RUNNER_JOURNAL", Survives::Replacement));
+        let losses = losses(&on_tmpfs, Host::Container, SealKey::Absent, OnTerm::Report);
+        assert_eq!(losses.len(), 1, "{losses:?}");
+        assert!(losses[0].lost.contains("the private repository"), "{losses:?}");
+    }
+}
