@@ -18,6 +18,7 @@ mod isolation;
 mod journal_cli;
 mod local_run;
 mod messages_api;
+mod seal;
 mod settings;
 mod supervise;
 mod sweep;
