@@ -279,7 +279,7 @@ pub enum ConfigError {
     },
     /// The key file lies where it is no secret.
     #[error(
-        "RUNNER_SEAL_KEY_FILE names {}, which lies in {}, {why}; put the key elsewhere, such as /run/secrets/seal-key",
+        "RUNNER_SEAL_KEY_FILE names {}, which lies in {}, {why}; put the key elsewhere, such as /run/secrets/runner/seal-key",
         path.display(),
         place.display()
     )]
@@ -373,13 +373,9 @@ impl Settings {
     fn keeps_secrets_from_the_agent(&self, path_var: Option<&OsStr>) -> Result<(), ConfigError> {
         let reach = self.agents_reach(path_var);
         if let Some(path) = &self.options.seal_key_file {
-            // Whoever can replace the link replaces the key.
-            let link = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-            let hidden: Vec<PathBuf> = [Some(path.as_path()), link.parent()]
-                .into_iter()
-                .flatten()
-                .map(Path::to_owned)
-                .collect();
+            // Where it really is; and where it is named, since whoever can replace a link replaces the key.
+            let named = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let hidden = [named.clone(), named.parent().unwrap_or(&named).to_owned()];
             let beside = Confinement {
                 read_only: vec![self.state_dir.clone()],
                 ..Confinement::default()

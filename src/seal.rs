@@ -95,13 +95,13 @@ pub enum SealError {
 }
 
 impl SealError {
-    fn io(path: &Path) -> impl Fn(io::Error) -> Self {
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull(path.to_owned()),
-            _ => Self::Io {
-                path: path.to_owned(),
-                source,
-            },
+    fn io(path: &Path, source: io::Error) -> Self {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        let path = path.to_owned();
+        if matches!(source.kind(), StorageFull | QuotaExceeded) {
+            Self::DiskFull(path)
+        } else {
+            Self::Io { path, source }
         }
     }
 }
@@ -143,14 +143,12 @@ impl Seal {
         if let Some(place) = self.encrypted() {
             return place.read().map(drop);
         }
-        let there = |path: &PathBuf| fs::symlink_metadata(path).is_ok();
-        match [self.encrypted.clone(), partial(&self.encrypted)]
-            .into_iter()
-            .find(there)
-        {
-            Some(path) => Err(SealError::NoKey(path)),
-            None => Ok(()),
+        for path in [self.encrypted.clone(), partial(&self.encrypted)] {
+            if fs::symlink_metadata(&path).is_ok() {
+                return Err(SealError::NoKey(path));
+            }
         }
+        Ok(())
     }
 
     /// Writes the token down: synced before this returns, and never half there.
@@ -179,7 +177,7 @@ impl Seal {
         for own in [&self.encrypted, &self.plain] {
             for path in [own, &partial(own)] {
                 match fs::remove_file(path) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(SealError::io(path)(e)),
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(SealError::io(path, e)),
                     Ok(()) | Err(_) => {}
                 }
             }
@@ -211,7 +209,7 @@ impl Seal {
 impl Place<'_> {
     fn write(self, sealed: &Sealed) -> Result<(), SealError> {
         let partial = partial(self.path);
-        let failed = SealError::io(self.path);
+        let failed = |e| SealError::io(self.path, e);
         let bytes = self.encode(sealed)?;
         match fs::remove_file(&partial) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
@@ -231,8 +229,8 @@ impl Place<'_> {
 
     /// Gives a whole seal its own name, for good.
     fn name(self) -> Result<(), SealError> {
-        let failed = SealError::io(self.path);
-        fs::rename(partial(self.path), self.path).map_err(&failed)?;
+        let failed = |e| SealError::io(self.path, e);
+        fs::rename(partial(self.path), self.path).map_err(failed)?;
         crash::at(CrashPoint::Inside(Inside::SealRenamed));
         let dir = self.path.parent().unwrap_or(Path::new("/"));
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
@@ -255,15 +253,17 @@ impl Place<'_> {
     }
 
     fn read_from(self, path: &Path) -> Result<Option<Sealed>, SealError> {
-        let failed = SealError::io(path);
+        let failed = |e| SealError::io(path, e);
         let mut file = match open(path) {
             Ok(file) => file,
             // A state directory that is none is somebody else's to complain about.
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
             Err(e) => return Err(failed(e)),
         };
-        let metadata = file.metadata().map_err(&failed)?;
-        if metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & 0o077 != 0 || !metadata.is_file() {
+        let metadata = file.metadata().map_err(failed)?;
+        // A volume with an fsGroup gives its group every file again at each mount; what is encrypted shows it nothing.
+        let others = if self.key.is_some() { 0o007 } else { 0o077 };
+        if metadata.uid() != nix::unistd::geteuid().as_raw() || metadata.mode() & others != 0 || !metadata.is_file() {
             return Err(SealError::NotOurs(path.to_owned()));
         }
         let mut bytes = Zeroizing::new(Vec::new());
@@ -280,7 +280,10 @@ impl Place<'_> {
         let json = Zeroizing::new(json);
         match self.key {
             None => Ok(json),
-            Some(key) => key.seal(&json).map(Zeroizing::new).map_err(SealError::io(self.path)),
+            Some(key) => key
+                .seal(&json)
+                .map(Zeroizing::new)
+                .map_err(|e| SealError::io(self.path, e)),
         }
     }
 
@@ -426,8 +429,15 @@ mod tests {
             assert!(matches!(seal.read(), Err(SealError::Io { .. })));
             fs::remove_file(&file).unwrap();
             seal.write(&sealed()).unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-            assert!(matches!(seal.read(), Err(SealError::NotOurs(_))));
+            for mode in [0o644, 0o602, 0o660] {
+                fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+                let read = seal.read();
+                if seal.key.is_some() && mode == 0o660 {
+                    assert!(read.unwrap().is_some(), "a volume's group may have what is encrypted");
+                } else {
+                    assert!(matches!(read, Err(SealError::NotOurs(_))), "{mode:o}");
+                }
+            }
             fs::write(&file, "{").unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
             assert!(matches!(

@@ -35,7 +35,7 @@ const INFO: &[u8] = b"runner/seal/token/chacha20-poly1305";
 #[derive(Clone)]
 pub struct SealKey(SecretSlice<u8>);
 
-/// Why a file is no key. Finishes "RUNNER_SEAL_KEY_FILE names FILE, ".
+/// Why a file is no key. Finishes "`RUNNER_SEAL_KEY_FILE` names FILE, ".
 #[derive(Debug, Error)]
 pub enum KeyFileError {
     /// It cannot be opened or read.
