@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use runner::embedded::faults::Endpoint;
+use runner::process::wait_until_free;
 
-use crate::harness::{Bench, CANARY, Outside, WAITING_AGENT, files_with};
+use crate::harness::{Bench, CANARY, NEVER, Outside, WAITING_AGENT, files_with};
 
 /// Searched for in every byte that is left, as the token is.
 const KEY: &str = "key_canary0123456789abcdefghijklmnopq";
@@ -38,6 +39,8 @@ impl Bereft {
         first.assign(&outside.assignment()).await;
         bench.agent_is_there(&first).await;
         first.kill().await;
+        // The supervisor writes down how the agent ended, a moment after.
+        drop(wait_until_free(&bench.path("state/agent.lock"), NEVER).unwrap());
         let secrets = bench.path("secrets");
         assert_eq!(secrets.join("token.json").exists(), key.is_none());
         assert_eq!(bench.path("state/token.sealed").exists(), key.is_some());

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{RUNNER, Serving};
+use crate::harness::{NEVER, RUNNER, Serving};
 
 /// A place where nothing is yet, and a runner that would make it there.
 struct Place(TempDir);
@@ -42,7 +42,9 @@ impl Place {
 
     /// A start that is over at once.
     fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
-        let Output { status, stdout, stderr } = self.command(arguments, settings).output().unwrap();
+        // One that should have been refused listens for ever.
+        let mut command = assert_cmd::Command::from_std(self.command(arguments, settings));
+        let Output { status, stdout, stderr } = command.timeout(NEVER).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code(), text(stdout), text(stderr))
     }
