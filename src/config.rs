@@ -55,7 +55,7 @@ pub struct Options {
     #[arg(long, env = "RUNNER_JOURNAL", value_name = "PATH")]
     pub journal: Option<PathBuf>,
 
-    /// Where the token is sealed: memory-backed, and outliving a restart of the process
+    /// Where the token is sealed without a seal key: memory-backed, and outliving a restart of the process
     /// [default: /run/runner; for `run` and `demo` below the state directory]
     #[arg(long, env = "RUNNER_SECRETS_DIR", value_name = "DIR")]
     pub secrets_dir: Option<PathBuf>,
