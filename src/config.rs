@@ -1,7 +1,7 @@
 //! The settings: flags and environment, one definition, validated before anything is opened or bound.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +15,8 @@ use crate::adapters::agent::{AgentKind, MicroUsd};
 use crate::adapters::git::Author;
 use crate::ids::{BranchName, LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{Millis, NoChanges, OnTerm, Policy};
-use crate::sandbox;
+use crate::sandbox::{self, Confinement, Exposed};
+use crate::seal::{KeyFileError, Seal, SealError, SealKey};
 use crate::secret::Secret;
 
 /// Secrets come by environment or file alone, never by a flag: a flag shows in `ps`.
@@ -54,10 +55,14 @@ pub struct Options {
     #[arg(long, env = "RUNNER_JOURNAL", value_name = "PATH")]
     pub journal: Option<PathBuf>,
 
-    /// Where the token is sealed: memory-backed, and outliving a restart of the process
+    /// Where the token is sealed without a seal key: memory-backed, and outliving a restart of the process
     /// [default: /run/runner; for `run` and `demo` below the state directory]
     #[arg(long, env = "RUNNER_SECRETS_DIR", value_name = "DIR")]
     pub secrets_dir: Option<PathBuf>,
+
+    /// A file with a key; with it, the token is sealed in the state directory, encrypted
+    #[arg(long, env = "RUNNER_SEAL_KEY_FILE", value_name = "FILE")]
+    pub seal_key_file: Option<PathBuf>,
 
     /// Where the agent works: `repo`, `home` and `tmp` below it
     /// [default: /workspace; for `run` and `demo` below the state directory]
@@ -196,6 +201,8 @@ pub struct Settings {
     pub journal: PathBuf,
     /// The secrets directory.
     pub secrets_dir: PathBuf,
+    /// What the token is sealed with.
+    pub seal_key: Option<SealKey>,
     /// The workspace.
     pub workspace: PathBuf,
     /// Which agent runs, with what it needs.
@@ -259,6 +266,42 @@ pub enum ConfigError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The key file has no key.
+    #[error(
+        "RUNNER_SEAL_KEY_FILE names {}, {source}; make a key with: head -c 32 /dev/urandom | base64 > FILE",
+        path.display()
+    )]
+    NoSealKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: KeyFileError,
+    },
+    /// The key file lies where it is no secret.
+    #[error(
+        "RUNNER_SEAL_KEY_FILE names {}, which lies in {}, {why}; put the key elsewhere, such as /run/secrets/runner/seal-key",
+        path.display(),
+        place.display()
+    )]
+    OpenSealKey {
+        /// The file.
+        path: PathBuf,
+        /// What is around it.
+        place: PathBuf,
+        /// What is wrong with that.
+        why: &'static str,
+    },
+    /// A token is sealed here, and is not opened by the key.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// What the agent must not see lies in what it may read.
+    #[error("{variable}: {exposed}")]
+    Exposed {
+        /// The variable.
+        variable: &'static str,
+        /// What lies where.
+        exposed: Exposed,
+    },
     /// Neither `XDG_STATE_HOME` nor `HOME` says where a person's state is.
     #[error("neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")]
     NoHome,
@@ -295,7 +338,8 @@ impl Settings {
                 read(variable, path)?;
             }
         }
-        Ok(Self {
+        let seal_key = options.seal_key_file.as_deref().map(seal_key).transpose()?;
+        let settings = Self {
             journal: options.journal.clone().unwrap_or_else(|| state_dir.join("journal.db")),
             secrets_dir: options.secrets_dir.clone().unwrap_or(secrets),
             workspace: options.workspace.clone().unwrap_or(workspace),
@@ -310,9 +354,68 @@ impl Settings {
                 local,
             },
             state_dir,
+            seal_key,
             agent,
             options,
-        })
+        };
+        settings.keeps_secrets_from_the_agent(env("PATH").as_deref())?;
+        settings.seal().check()?;
+        Ok(settings)
+    }
+
+    /// Where the token is sealed.
+    pub fn seal(&self) -> Seal {
+        Seal::new(&self.secrets_dir, &self.state_dir, self.seal_key.clone())
+    }
+
+    /// Makes sure that what must stay hidden lies outside what the agent may read: said before anything is done, and
+    /// looked at again when the agent is started. `path_var` is `PATH`.
+    fn keeps_secrets_from_the_agent(&self, path_var: Option<&OsStr>) -> Result<(), ConfigError> {
+        let reach = self.agents_reach(path_var);
+        if let Some(path) = &self.options.seal_key_file {
+            // Where it really is; and where it is named, since whoever can replace a link replaces the key.
+            let named = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            let hidden = [named.clone(), named.parent().unwrap_or(&named).to_owned()];
+            let beside = Confinement {
+                read_only: vec![self.state_dir.clone()],
+                ..Confinement::default()
+            };
+            for (around, why) in [(&reach, "which the agent may read"), (&beside, "beside what it seals")] {
+                around.excludes(&hidden).map_err(|exposed| ConfigError::OpenSealKey {
+                    path: path.clone(),
+                    place: exposed.allowed,
+                    why,
+                })?;
+            }
+        }
+        // `prefer` may come to run without a sandbox, and then nothing is hidden by its place.
+        if self.sandbox == sandbox::Mode::Require {
+            for (variable, directory) in [
+                ("RUNNER_STATE_DIR", &self.state_dir),
+                ("RUNNER_SECRETS_DIR", &self.secrets_dir),
+                ("RUNNER_JOURNAL", &self.journal),
+            ] {
+                reach
+                    .excludes(std::slice::from_ref(directory))
+                    .map_err(|exposed| ConfigError::Exposed { variable, exposed })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the sandbox will let the agent read, as far as it is known before the agent is prepared.
+    fn agents_reach(&self, path_var: Option<&OsStr>) -> Confinement {
+        if self.sandbox == sandbox::Mode::Off {
+            return Confinement::default();
+        }
+        let program = match self.agent {
+            AgentChoice::Claude => which::which_in("claude", path_var, "/").ok(),
+            AgentChoice::Command(_) => None,
+        };
+        let program = program.unwrap_or_else(|| PathBuf::from("/bin/sh"));
+        // Its home and its temporary directory are in the workspace.
+        let workspace = &self.workspace;
+        Confinement::for_agent(workspace, workspace, workspace, &program, path_var)
     }
 
     /// What the plan needs to know.
@@ -460,6 +563,13 @@ fn millis(duration: Duration) -> Millis {
 fn read(variable: &'static str, path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|source| ConfigError::UnreadableFile {
         variable,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn seal_key(path: &Path) -> Result<SealKey, ConfigError> {
+    SealKey::read(path).map_err(|source| ConfigError::NoSealKey {
         path: path.to_owned(),
         source,
     })

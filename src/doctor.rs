@@ -19,7 +19,7 @@ use serde::Serialize;
 use strum::{Display, EnumIter};
 
 use crate::config::Settings;
-use crate::survival::{Ground, SealKey};
+use crate::survival::Ground;
 
 pub use health::{Unhealthy, ask, to_ask};
 
@@ -141,7 +141,6 @@ impl Report {
 /// What the checks look at.
 struct Here<'a> {
     settings: &'a Settings,
-    seal_key: SealKey,
     ground: Ground,
     env: &'a dyn Fn(&str) -> Option<OsString>,
     /// Our binary, for the sandbox's survey.
@@ -150,10 +149,9 @@ struct Here<'a> {
 
 /// Looks at everything that a task needs here. `env` looks up a variable. Blocks: for some milliseconds, and for at most
 /// 10 seconds for each program that does not answer.
-pub fn examine(settings: &Settings, seal_key: SealKey, env: &dyn Fn(&str) -> Option<OsString>) -> Report {
+pub fn examine(settings: &Settings, env: &dyn Fn(&str) -> Option<OsString>) -> Report {
     let here = Here {
         settings,
-        seal_key,
         ground: Ground::here(env),
         env,
         runner: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),

@@ -103,6 +103,7 @@ struct Places {
     state: PathBuf,
     journal: PathBuf,
     secrets: PathBuf,
+    seal_key: Option<PathBuf>,
     workspace: PathBuf,
 }
 
@@ -141,6 +142,7 @@ impl World {
             state: settings.state_dir.clone(),
             journal: settings.journal.clone(),
             secrets: settings.secrets_dir.clone(),
+            seal_key: options.seal_key_file.clone(),
             workspace: settings.workspace.clone(),
         };
         Ok(Self {
@@ -152,7 +154,7 @@ impl World {
                 options.ca_file.clone(),
                 runner,
             ),
-            seal: Seal::new(&settings.secrets_dir),
+            seal: settings.seal(),
             agent: agent::chosen(settings),
             allowance: agent::Allowance {
                 budget: options.agent_max_budget_usd,
@@ -219,14 +221,8 @@ impl World {
         match self.seal.read() {
             Ok(Some(sealed)) if sealed.facts() == *facts => Ok(sealed.token),
             Ok(Some(Sealed { .. })) => Err(failed(Failure::TokenLost, "another token is sealed than the journal's")),
-            Ok(None) => Err(failed(
-                Failure::TokenLost,
-                format!("{} has no token any more", self.places.secrets.display()),
-            )),
-            Err(error @ SealError::DiskFull(_)) => Err(failed(Failure::DiskFull, error.to_string())),
-            Err(error @ (SealError::Io { .. } | SealError::NotOurs(_) | SealError::Unreadable(_))) => {
-                Err(failed(Failure::TokenLost, error.to_string()))
-            }
+            Ok(None) => Err(failed(Failure::TokenLost, gone(&self.seal))),
+            Err(error) => Err(seal_refusal(&error)),
         }
     }
 
@@ -318,6 +314,30 @@ fn retry(cause: impl AsRef<str>, after: Option<Duration>) -> Outcome {
 
 fn lost(cause: impl AsRef<str>) -> AnswerLost {
     AnswerLost { cause: bounded(cause) }
+}
+
+/// Where a token that is gone was looked for, and what keeps the next one.
+fn gone(seal: &Seal) -> String {
+    let files: Vec<String> = seal.files().iter().map(|file| file.display().to_string()).collect();
+    format!(
+        "It was looked for in {}. A seal key (RUNNER_SEAL_KEY_FILE) keeps it in the state directory, encrypted; without \
+         one, RUNNER_SECRETS_DIR needs a volume that outlives a restart of the process.",
+        files.join(" and ")
+    )
+}
+
+/// What a seal that cannot be used means.
+fn seal_refusal(error: &SealError) -> Outcome {
+    let failure = match error {
+        SealError::DiskFull(_) => Failure::DiskFull,
+        SealError::Io { .. }
+        | SealError::NotOurs(_)
+        | SealError::Unreadable(_)
+        | SealError::WrongKey(_)
+        | SealError::NoKey(_)
+        | SealError::OtherVersion { .. } => Failure::TokenLost,
+    };
+    failed(failure, error.to_string())
 }
 
 /// What the task API's refusals mean for a call whose answer the task needs. `refused` is the failure where it says no.

@@ -246,8 +246,9 @@ impl Ground {
 
     /// What will be lost when the container is started again, or, where a task may be parked, with its pod. Nothing
     /// where all is well.
-    pub fn losses(&self, settings: &Settings, seal_key: SealKey) -> Vec<Loss> {
-        losses(&self.places(settings), self.host, seal_key, settings.options.on_term)
+    pub fn losses(&self, settings: &Settings) -> Vec<Loss> {
+        let sealed = Sealed::by(settings);
+        losses(&self.places(settings), self.host, sealed, settings.options.on_term)
     }
 
     /// Where the directories of a task lie.
@@ -291,13 +292,24 @@ pub struct Places {
     pub workspace: Place,
 }
 
-/// Whether the token is sealed with a key, in the state directory, or is a file in the secrets directory.
+/// Where the token is sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SealKey {
-    /// `RUNNER_SEAL_KEY_FILE` names one.
-    Present,
-    /// There is none.
-    Absent,
+pub enum Sealed {
+    /// With a key, in the state directory.
+    InState,
+    /// Without one, in the secrets directory.
+    InSecrets,
+}
+
+impl Sealed {
+    /// As the settings have it.
+    pub fn by(settings: &Settings) -> Self {
+        if settings.seal_key.is_some() {
+            Self::InState
+        } else {
+            Self::InSecrets
+        }
+    }
 }
 
 /// Something that will not survive, and what comes of that.
@@ -313,7 +325,7 @@ pub struct Loss {
     pub way_out: Option<String>,
 }
 
-fn losses(places: &Places, host: Host, seal_key: SealKey, on_term: OnTerm) -> Vec<Loss> {
+fn losses(places: &Places, host: Host, sealed: Sealed, on_term: OnTerm) -> Vec<Loss> {
     let warning = |place: &Place, lost: String, then: &str, way_out: &str| Loss {
         place: place.clone(),
         lost,
@@ -336,9 +348,9 @@ fn losses(places: &Places, host: Host, seal_key: SealKey, on_term: OnTerm) -> Ve
     let parked_is_lost = on_term == OnTerm::Park && journal.survives == Survives::Restarts;
     let mut losses = Vec::new();
     if journal.survives == Survives::Nothing {
-        let then = match (seal_key, &places.journal) {
-            (SealKey::Present, None) => "the runner then knows nothing of its task, and its sealed token is gone",
-            (SealKey::Present | SealKey::Absent, _) => "the runner then knows nothing of its task",
+        let then = match (sealed, &places.journal) {
+            (Sealed::InState, None) => "the runner then knows nothing of its task, and its sealed token is gone",
+            (Sealed::InState | Sealed::InSecrets, _) => "the runner then knows nothing of its task",
         };
         losses.push(warning(journal, format!("the journal {restart}"), then, mount));
     }
@@ -354,20 +366,20 @@ fn losses(places: &Places, host: Host, seal_key: SealKey, on_term: OnTerm) -> Ve
         let lost = format!("the private repository {restart}");
         losses.push(warning(state, lost, "what is in it and not pushed is lost then", mount));
     }
-    match (seal_key, secrets.survives) {
-        (SealKey::Absent, Survives::Nothing) => losses.push(warning(
+    match (sealed, secrets.survives) {
+        (Sealed::InSecrets, Survives::Nothing) => losses.push(warning(
             secrets,
             format!("the one-time token {restart}"),
             "a task that has its token then fails with TokenLost",
             &format!("{mount}, or set RUNNER_SEAL_KEY_FILE"),
         )),
-        (SealKey::Absent, Survives::Restarts) if on_term == OnTerm::Park && !parked_is_lost => losses.push(warning(
+        (Sealed::InSecrets, Survives::Restarts) if on_term == OnTerm::Park && !parked_is_lost => losses.push(warning(
             secrets,
             "the one-time token of a parked task will not survive this pod".to_owned(),
             "the task then fails with TokenLost",
             "set RUNNER_SEAL_KEY_FILE, or RUNNER_ON_TERM=report",
         )),
-        (SealKey::Present | SealKey::Absent, _) => {}
+        (Sealed::InState | Sealed::InSecrets, _) => {}
     }
     if workspace.survives == Survives::Nothing {
         losses.push(Loss {
@@ -579,52 +591,58 @@ mod tests {
             (
                 [Replacement; 3],
                 Host::Container,
-                SealKey::Absent,
+                Sealed::InSecrets,
                 OnTerm::Park,
                 &[][..],
             ),
-            ([Layer; 3], Host::Container, SealKey::Absent, OnTerm::Park, &[]),
+            ([Layer; 3], Host::Container, Sealed::InSecrets, OnTerm::Park, &[]),
             (
                 [Nothing; 3],
                 Host::Container,
-                SealKey::Absent,
+                Sealed::InSecrets,
                 OnTerm::Report,
                 &[state, secrets, workspace],
             ),
             (
                 [Nothing; 3],
                 Host::Machine,
-                SealKey::Present,
+                Sealed::InState,
                 OnTerm::Report,
                 &[state, workspace],
             ),
             (
                 [Replacement, Nothing, Layer],
                 Host::Container,
-                SealKey::Absent,
+                Sealed::InSecrets,
                 OnTerm::Report,
                 &[secrets],
             ),
             (
                 [Replacement, Nothing, Layer],
                 Host::Container,
-                SealKey::Present,
+                Sealed::InState,
                 OnTerm::Report,
                 &[],
             ),
-            ([Restarts; 3], Host::Kubernetes, SealKey::Absent, OnTerm::Report, &[]),
-            ([Restarts; 3], Host::Kubernetes, SealKey::Absent, OnTerm::Park, &[state]),
+            ([Restarts; 3], Host::Kubernetes, Sealed::InSecrets, OnTerm::Report, &[]),
+            (
+                [Restarts; 3],
+                Host::Kubernetes,
+                Sealed::InSecrets,
+                OnTerm::Park,
+                &[state],
+            ),
             (
                 [Replacement, Restarts, Restarts],
                 Host::Kubernetes,
-                SealKey::Absent,
+                Sealed::InSecrets,
                 OnTerm::Park,
                 &[secrets],
             ),
             (
                 [Replacement, Restarts, Restarts],
                 Host::Kubernetes,
-                SealKey::Present,
+                Sealed::InState,
                 OnTerm::Park,
                 &[],
             ),
@@ -635,7 +653,7 @@ mod tests {
         }
 
         let all = places(Nothing, Nothing, Nothing);
-        let losses = losses(&all, Host::Container, SealKey::Absent, OnTerm::Report);
+        let losses = losses(&all, Host::Container, Sealed::InSecrets, OnTerm::Report);
         let said: Vec<String> = losses.iter().map(ToString::to_string).collect();
         assert_eq!(
             said,
@@ -654,7 +672,7 @@ mod tests {
     #[test]
     fn a_key_moves_the_token_into_the_state_directory_and_its_fate_with_it() {
         let on_tmpfs = places(Survives::Nothing, Survives::Replacement, Survives::Replacement);
-        let losses = losses(&on_tmpfs, Host::Container, SealKey::Present, OnTerm::Report);
+        let losses = losses(&on_tmpfs, Host::Container, Sealed::InState, OnTerm::Report);
         assert!(losses[0].then.contains("its sealed token is gone"), "{losses:?}");
     }
 
@@ -662,7 +680,7 @@ mod tests {
     fn a_journal_elsewhere_is_looked_at_where_it_is() {
         let mut on_tmpfs = places(Survives::Nothing, Survives::Replacement, Survives::Replacement);
         on_tmpfs.journal = Some(place("RUNNER_JOURNAL", Survives::Replacement));
-        let losses = losses(&on_tmpfs, Host::Container, SealKey::Absent, OnTerm::Report);
+        let losses = losses(&on_tmpfs, Host::Container, Sealed::InSecrets, OnTerm::Report);
         assert_eq!(losses.len(), 1, "{losses:?}");
         assert!(losses[0].lost.contains("the private repository"), "{losses:?}");
     }

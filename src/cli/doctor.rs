@@ -10,7 +10,6 @@ use super::CliError;
 use crate::config::{Options, Role, Settings};
 use crate::doctor::{self, Report, Status};
 use crate::process;
-use crate::survival::SealKey;
 
 /// How long `--live` may take.
 const BOUND: Duration = Duration::from_secs(3);
@@ -54,7 +53,7 @@ impl Doctor {
         }
         let env = |name: &str| std::env::var_os(name);
         let settings = Settings::resolve(self.options, &Role::Serve, env)?;
-        let report = doctor::examine(&settings, SealKey::Absent, &env);
+        let report = doctor::examine(&settings, &env);
         let mut out = anstream::stdout().lock();
         let printed = if self.json {
             json(&report, &mut out)

@@ -12,7 +12,6 @@ use super::CliError;
 use crate::config::Settings;
 use crate::driver::{Clock, Term};
 use crate::machine::Exit;
-use crate::seal::Seal;
 use crate::telemetry::system_clock;
 
 /// Two workers beside this thread, which is the driver's: it may wait for a disk, and the listener may not.
@@ -35,7 +34,7 @@ pub(super) fn on_runtime<T>(work: impl Future<Output = Result<T, CliError>>) -> 
 pub(super) fn tidy(exit: Exit, settings: &Settings) {
     match exit {
         Exit::Completed | Exit::Failed | Exit::NobodyLeft | Exit::Superseded | Exit::NothingToDo => {
-            if let Err(error) = Seal::new(&settings.secrets_dir).destroy() {
+            if let Err(error) = settings.seal().destroy() {
                 tracing::warn!("the token stays sealed: {error}");
             }
         }

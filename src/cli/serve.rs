@@ -14,7 +14,7 @@ use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Parts};
 use crate::server::{Listener, router};
 use crate::steps::World;
-use crate::survival::{self, Ground, SealKey};
+use crate::survival::{self, Ground};
 use crate::telemetry::{Metrics, Status, Telemetry};
 use crate::{process, record};
 
@@ -50,7 +50,7 @@ async fn serve(settings: Settings) -> Result<u8, CliError> {
         .await
         .map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;
-    survival::log(&Ground::here(|name| std::env::var_os(name)).losses(&settings, SealKey::Absent));
+    survival::log(&Ground::here(|name| std::env::var_os(name)).losses(&settings));
     let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
         path: settings.journal.clone(),
         source,

@@ -11,7 +11,7 @@ use runner_journal::network_file_system;
 
 use super::{Check, CheckName, Here};
 use crate::config::Directory;
-use crate::survival::{Loss, Place, SealKey, Survives};
+use crate::survival::{Loss, Place, Sealed, Survives};
 
 /// What a directory should have free.
 struct Floor {
@@ -37,7 +37,7 @@ const WORKSPACE: Floor = Floor {
 
 pub(super) fn checks(here: &Here<'_>) -> Vec<Check> {
     let places = here.ground.places(here.settings);
-    let losses = here.ground.losses(here.settings, here.seal_key);
+    let losses = here.ground.losses(here.settings);
     let [state, secrets, workspace] = here.settings.directories();
     let network = places.journal.is_none().then(|| on_network(&places.state)).flatten();
     let mut checks = vec![
@@ -163,9 +163,9 @@ pub(super) fn seal_key(here: &Here<'_>) -> Check {
     let Here { settings, .. } = here;
     Check::ok(
         CheckName::SealKey,
-        match here.seal_key {
-            SealKey::Present => format!("the token is sealed with it in {}", settings.state_dir.display()),
-            SealKey::Absent => format!(
+        match Sealed::by(settings) {
+            Sealed::InState => format!("the token is sealed with it in {}", settings.state_dir.display()),
+            Sealed::InSecrets => format!(
                 "none: the token is a plain file, 0600, in {}, and survives what that survives",
                 settings.secrets_dir.display()
             ),

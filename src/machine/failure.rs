@@ -120,7 +120,9 @@ impl Failure {
             Self::TokenAlreadyIssued | Self::TokenMintFailed | Self::TokenAmbiguous => {
                 Some("assign the task anew: a token is given once")
             }
-            Self::TokenLost => Some("give RUNNER_SECRETS_DIR a volume that outlives a restart of the process"),
+            Self::TokenLost => {
+                Some("set RUNNER_SEAL_KEY_FILE, or give RUNNER_SECRETS_DIR a volume that outlives a restart")
+            }
             Self::TokenExpired => Some("a token lives for an hour: lower RUNNER_AGENT_TIMEOUT, or cut the task"),
             Self::CloneFailed => Some("check the repository's address and what the token may read"),
             Self::RefNotFound => Some("name a branch, a tag or a full commit id that exists"),

@@ -274,11 +274,9 @@ fn confinement(world: &World, program: &Path, path: Option<&OsString>) -> Confin
 
 /// What the agent may reach has nothing around it that it may not.
 fn exposes_nothing(world: &World, confinement: Confinement) -> Result<Confinement, Outcome> {
-    let hidden = [
-        world.places.state.clone(),
-        world.places.secrets.clone(),
-        world.places.journal.clone(),
-    ];
+    let places = &world.places;
+    let mut hidden = vec![places.state.clone(), places.secrets.clone(), places.journal.clone()];
+    hidden.extend(places.seal_key.clone());
     match confinement.excludes(&hidden) {
         Ok(()) => Ok(confinement),
         Err(exposed) => Err(failed(Failure::SandboxUnavailable, exposed.to_string())),

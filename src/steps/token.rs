@@ -1,11 +1,11 @@
 //! `token`: asked for until the server gives it, once; sealed before anyone is told; never asked for again.
 
-use super::{World, api_refusal, failed};
+use super::{World, api_refusal, failed, seal_refusal};
 use crate::adapters::api::{ApiError, ConflictKind};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
 use crate::machine::{Fact, Failure, Outcome, TokenHistory, Trouble};
-use crate::seal::{SealError, Sealed};
+use crate::seal::Sealed;
 
 /// A sealed token answers for itself. Without one the server is the arbiter: it is asked again.
 pub(super) fn probe(world: &World) -> Probe {
@@ -27,10 +27,7 @@ pub(super) async fn act(world: &World, history: TokenHistory, call: &Call) -> Re
     };
     Ok(match world.seal.write(&sealed) {
         Ok(()) => done(&sealed),
-        Err(error @ SealError::DiskFull(_)) => failed(Failure::DiskFull, error.to_string()),
-        Err(error @ (SealError::Io { .. } | SealError::NotOurs(_) | SealError::Unreadable(_))) => {
-            failed(Failure::TokenLost, error.to_string())
-        }
+        Err(error) => seal_refusal(&error),
     })
 }
 

@@ -388,6 +388,40 @@ async fn killed_while_the_agent_runs_the_task_is_gone_on_with_by_resume() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_seal_key_a_run_goes_on_by_that_key_alone_and_leaves_nothing_sealed() {
+    let person = Person::new();
+    let repo = person.repository();
+    let (key, wrong) = (person.path("key"), person.path("wrong"));
+    fs::write(&key, [b'k'; 32]).unwrap();
+    fs::write(&wrong, [b'w'; 32]).unwrap();
+    let mut command = person.command(&["run", "--repo", "repo", "--task", "Make a change", "--task-id", "t-1"]);
+    command.args(["--agent", "command", "--agent-command", WAITING_AGENT]);
+    command.arg("--seal-key-file").arg(&key);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Serving::spawn(command);
+    let state = person.state("t-1");
+    let agent_home = state.join("workspace/home");
+    until("the agent is at work", &running, || agent_home.join("there").exists()).await;
+    running.kill().await;
+    let sealed = state.join("token.sealed");
+    assert!(sealed.exists() && !state.join("secrets/token.json").exists());
+    fs::write(agent_home.join("go"), "").unwrap();
+    for (given, says) in [(Some(&wrong), "wrong key"), (None, "no key is given")] {
+        let mut command = person.command(&["run", "--resume"]);
+        command.args(given.map(|key| format!("--seal-key-file={}", key.display())));
+        let said = said(&mut command);
+        assert_eq!(said.code, Some(2), "{}", said.stderr);
+        assert!(said.stderr.contains(says), "{}", said.stderr);
+    }
+    let said = person.says(&["run", "--resume", "--seal-key-file", key.to_str().unwrap()]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(git(&repo, &["show", "runner/t-1:change.txt"]), "change");
+    assert!(!sealed.exists());
+    let demo = person.says(&["demo", "--seal-key-file", key.to_str().unwrap()]);
+    assert_eq!(demo.code, Some(0), "{}", demo.stderr);
+}
+
 #[test]
 fn a_task_that_failed_is_exit_1_and_its_reason_and_a_hint_are_said() {
     let person = Person::new();

@@ -1,13 +1,13 @@
 //! Settings of the real binary: what cannot be used is refused by name before anything is touched.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::harness::{RUNNER, Serving};
+use crate::harness::{NEVER, RUNNER, Serving};
 
 /// A place where nothing is yet, and a runner that would make it there.
 struct Place(TempDir);
@@ -42,7 +42,9 @@ impl Place {
 
     /// A start that is over at once.
     fn run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String, String) {
-        let Output { status, stdout, stderr } = self.command(arguments, settings).output().unwrap();
+        // One that should have been refused listens for ever.
+        let mut command = assert_cmd::Command::from_std(self.command(arguments, settings));
+        let Output { status, stdout, stderr } = command.timeout(NEVER).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code(), text(stdout), text(stderr))
     }
@@ -109,6 +111,7 @@ fn a_value_that_cannot_be_used_is_exit_2_with_its_name_itself_and_what_is_allowe
         ("RUNNER_STATE_DIR", "", "a value is required"),
         ("RUNNER_JOURNAL", "", "a value is required"),
         ("RUNNER_CA_FILE", "", "a value is required"),
+        ("RUNNER_SEAL_KEY_FILE", "", "a value is required"),
     ] {
         let place = Place::new();
         let (code, stdout, stderr) = place.run(&["serve"], &[(name, value)]);
@@ -173,6 +176,128 @@ fn what_a_setting_names_and_cannot_be_used_is_exit_2_and_nothing_is_made() {
         stderr.contains("RUNNER_AGENT_COMMAND") && place.is_untouched(),
         "{stderr}"
     );
+}
+
+/// What a refused seal key is told by: the setting, the file, what is wrong, and the way out.
+fn refuses_the_seal_key(place: &Place, arguments: &[&str], settings: &[(&str, &str)], file: &Path, why: &[&str]) {
+    let file = file.to_str().unwrap();
+    let mut settings = settings.to_vec();
+    settings.push(("RUNNER_SEAL_KEY_FILE", file));
+    let (code, stdout, stderr) = place.run(arguments, &settings);
+    let case = format!("{arguments:?} {file}: {stderr}");
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{case}");
+    for part in ["RUNNER_SEAL_KEY_FILE", file].iter().chain(why) {
+        assert!(stderr.contains(part), "{part:?} is not in {case}");
+    }
+    for name in ["state", "secrets", "home"] {
+        assert!(!place.path(name).exists(), "{name} was made: {case}");
+    }
+}
+
+#[test]
+fn a_seal_key_file_without_a_key_is_exit_2_and_nothing_is_made() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = |name: &str| elsewhere.path().join(name);
+    let file = |name: &str, content: &[u8]| {
+        std::fs::write(path(name), content).unwrap();
+        path(name)
+    };
+    nix::unistd::mkfifo(&path("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    std::os::unix::fs::symlink(path("nowhere"), path("dangling")).unwrap();
+    for (key, why) in [
+        (file("empty", b""), "which has 0 bytes of key"),
+        (file("short", &[b'k'; 31]), "which has 31 bytes of key"),
+        (file("blank", &[b' '; 64]), "which has 0 bytes of key"),
+        (file("long", &[b'k'; 4097]), "which has more than 4096 bytes"),
+        (path("missing"), "which cannot be read"),
+        (path("dangling"), "which cannot be read"),
+        (path("fifo"), "which is not a regular file"),
+        (elsewhere.path().to_owned(), "which is not a regular file"),
+        ("/dev/zero".into(), "which is not a regular file"),
+    ] {
+        let place = Place::new();
+        let out = "head -c 32 /dev/urandom | base64 > FILE";
+        refuses_the_seal_key(&place, &["serve"], &[], &key, &[why, out]);
+        refuses_the_seal_key(&place, &["demo"], &[], &key, &[why, out]);
+        let run = ["run", "--repo", ".", "--task", "x"];
+        refuses_the_seal_key(&place, &run, &[], &key, &[why, out]);
+    }
+}
+
+#[test]
+fn a_seal_key_where_it_is_no_secret_is_exit_2_and_nothing_is_made() {
+    let place = Place::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let key = |path: PathBuf| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, [b'k'; 32]).unwrap();
+        path
+    };
+    let link = |to: &Path, at: PathBuf| {
+        std::os::unix::fs::symlink(to, &at).unwrap();
+        at
+    };
+    let (workspace, tools) = (place.path("workspace"), elsewhere.path().join("tools"));
+    let good = key(elsewhere.path().join("key"));
+    let in_workspace = key(workspace.join("below/key"));
+    let cases = [
+        (in_workspace.clone(), &workspace, "which the agent may read"),
+        (
+            link(&good, workspace.join("link")),
+            &workspace,
+            "which the agent may read",
+        ),
+        (
+            link(&in_workspace, elsewhere.path().join("link")),
+            &workspace,
+            "which the agent may read",
+        ),
+        (key(tools.join("key")), &tools, "which the agent may read"),
+    ];
+    let path = format!("{}:{}", std::env::var("PATH").unwrap(), tools.display());
+    for (file, around, why) in &cases {
+        let why = [around.to_str().unwrap(), why, "/run/secrets/"];
+        refuses_the_seal_key(&place, &["serve"], &[("PATH", &path)], file, &why);
+    }
+    // Beside what it seals it is no secret, whatever the sandbox.
+    let state = elsewhere.path().join("state");
+    let beside = key(state.join("key"));
+    for sandbox in ["require", "prefer", "off"] {
+        let settings = [
+            ("RUNNER_STATE_DIR", state.to_str().unwrap()),
+            ("RUNNER_SANDBOX", sandbox),
+        ];
+        let why = [state.to_str().unwrap(), "beside what it seals", "/run/secrets/"];
+        refuses_the_seal_key(&place, &["serve"], &settings, &beside, &why);
+    }
+    assert_eq!(std::fs::read_dir(&state).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_sandbox_the_agent_reads_everything_and_the_seal_key_may_lie_anywhere_but_beside_the_seal() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("workspace")).unwrap();
+    let key = place.path("workspace/key");
+    std::fs::write(&key, [b'k'; 32]).unwrap();
+    let settings = [
+        ("RUNNER_SEAL_KEY_FILE", key.to_str().unwrap()),
+        ("RUNNER_SANDBOX", "off"),
+    ];
+    place.listens(&["serve"], &settings).await;
+}
+
+#[test]
+fn a_directory_of_secrets_that_the_agent_may_read_is_exit_2_before_a_task_is_taken() {
+    for name in ["RUNNER_STATE_DIR", "RUNNER_SECRETS_DIR", "RUNNER_JOURNAL"] {
+        let place = Place::new();
+        let open = place.path("workspace/it");
+        let (code, _, stderr) = place.run(&["serve"], &[(name, open.to_str().unwrap())]);
+        assert_eq!(code, Some(2), "{stderr}");
+        for part in [name, open.to_str().unwrap(), "which the agent may read"] {
+            assert!(stderr.contains(part), "{part} is not in {stderr}");
+        }
+        assert!(place.is_untouched(), "{stderr}");
+    }
 }
 
 #[test]

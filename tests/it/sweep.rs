@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use runner::crash::{CrashPoint, Inside};
 use runner::embedded::faults::{Endpoint, Fault, Times};
+use runner::machine::EffectName;
 use tokio::sync::Semaphore;
 
 use crate::harness::{Bench, CANARY, NEVER, Outside, files_with};
@@ -42,21 +43,54 @@ async fn killed_at_any_place_the_task_ends_once_and_nothing_is_done_twice() {
     }
 }
 
+/// The same around the token where it is sealed under a key, and with a secrets directory that no restart outlives.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_around_a_token_that_is_sealed_under_a_key_the_task_ends_once() {
+    let around = |place: &CrashPoint| match place {
+        CrashPoint::Intent(_, effect) | CrashPoint::Outcome(_, effect) => *effect == EffectName::Token,
+        CrashPoint::Inside(place) => matches!(
+            place,
+            Inside::TokenReceived | Inside::SealWritten | Inside::SealRenamed | Inside::AgentStarted
+        ),
+        CrashPoint::Write(..) => false,
+    };
+    let only = std::env::var("SWEEP_PLACE").ok();
+    let chosen = |place: &CrashPoint| around(place) && only.as_ref().is_none_or(|only| *only == place.to_string());
+    for place in CrashPoint::all().into_iter().filter(chosen) {
+        let outside = Outside::start().await;
+        let bench = Bench::new(&outside);
+        let key = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&key, [b'k'; 32]).unwrap();
+        let bench = bench.with("RUNNER_SEAL_KEY_FILE", key.path().to_str().unwrap());
+        dies_at(place, &outside, &bench).await;
+        std::fs::remove_dir_all(bench.path("secrets")).unwrap();
+        is_over(place, &outside, &bench).await;
+    }
+}
+
 async fn killed_at(place: CrashPoint) {
     let outside = Outside::start().await;
     let bench = Bench::new(&outside);
+    dies_at(place, &outside, &bench).await;
+    is_over(place, &outside, &bench).await;
+}
+
+async fn dies_at(place: CrashPoint, outside: &Outside, bench: &Bench) {
     let mut first = bench.start_to_crash_at(&place.to_string());
     first.assign(&outside.assignment()).await;
     let status = first.wait().await;
     assert_eq!(status.signal(), Some(9), "{place} was not reached: {}", first.log());
-    let code = bench.until_over(&outside).await;
+}
+
+async fn is_over(place: CrashPoint, outside: &Outside, bench: &Bench) {
+    let code = bench.until_over(outside).await;
     let expected = match place {
         CrashPoint::Inside(Inside::TokenReceived) => Expected::TokenAmbiguous,
         CrashPoint::Inside(_) | CrashPoint::Intent(..) | CrashPoint::Outcome(..) | CrashPoint::Write(..) => {
             Expected::Completed
         }
     };
-    ended(&outside, &bench, expected, code, &place.to_string()).await;
+    ended(outside, bench, expected, code, &place.to_string()).await;
 }
 
 async fn ended(outside: &Outside, bench: &Bench, expected: Expected, code: i32, place: &str) {
