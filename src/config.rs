@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -489,6 +490,8 @@ impl Directory<'_> {
             .mode(0o700)
             .create(self.path)
             .and_then(|()| tempfile::Builder::new().prefix(".writable").tempfile_in(self.path))
+            // A full file system may still take an empty file.
+            .and_then(|mut file| file.write_all(&[0; 4096]))
             .map_err(|source| self.unwritable(source))?;
         if self.access == Access::Any {
             return Ok(());

@@ -1,0 +1,23 @@
+//! The image as it is deployed, in real containers: `.ci/image` builds it and runs this.
+//!
+//! `cargo test` alone leaves it out, since it needs root, podman and the image, which `RUNNER_TEST_IMAGE` names.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod container;
+mod contents;
+mod figures;
+mod hardened;
+#[path = "../it/messages_api.rs"]
+#[expect(dead_code, reason = "the tests of the binary use more of it")]
+mod messages_api;
+#[path = "../it/outside.rs"]
+#[expect(dead_code, reason = "the tests of the binary use more of it")]
+mod outside;
+mod restarts;
+mod stopping;
+mod volumes;

@@ -1,0 +1,122 @@
+//! A container that is killed and started again, and a runner that is killed inside one.
+
+use serde_json::Value;
+
+use crate::container::{Container, INTERRUPTED_AGENT, Place, Plan};
+use crate::outside::Outside;
+
+fn rows<'a>(dump: &'a [Value], kind: &str, effect: &str) -> Vec<&'a Value> {
+    let wanted = |row: &&Value| row["kind"] == kind && (effect.is_empty() || row["effect"] == effect);
+    dump.iter().filter(wanted).collect()
+}
+
+/// Whether what [`INTERRUPTED_AGENT`] left to sleep is among these processes.
+fn is_asleep(processes: &str) -> bool {
+    processes.lines().any(|line| line.starts_with("sleep 7777"))
+}
+
+/// Started, assigned, and in the middle of the agent's work.
+async fn in_mid_agent(plan: Plan, outside: &Outside) -> Container {
+    let container = plan.create();
+    container.start();
+    container.assign(outside).await;
+    container.agent_is_there().await;
+    assert!(is_asleep(&container.said("own")), "the control of what comes");
+    container
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_container_with_a_seal_key_is_started_again_and_completes() {
+    let outside = Outside::start().await;
+    let mut plan = Plan::hardened(&outside).with_command(INTERRUPTED_AGENT).with_seal_key();
+    plan.secrets = Place::Tmpfs;
+    let container = in_mid_agent(plan, &outside).await;
+    assert_eq!(container.lines_with("will not survive"), [] as [String; 0]);
+    container.kill();
+    container.start();
+    assert_eq!(container.wait(), 0, "{}", container.logs());
+    assert_eq!(outside.verdict()["event"], "completed");
+    let counts = outside.counts();
+    assert_eq!(
+        (counts.tokens_minted, counts.verdicts_received.len()),
+        (1, 1),
+        "{counts:?}"
+    );
+    assert_eq!(outside.forge.pulls().len(), 1);
+    assert_eq!(container.said("runs").lines().count(), 2);
+    assert!(
+        !is_asleep(&container.said("beside-2")),
+        "{}",
+        container.said("beside-2")
+    );
+    let dump = container.dump();
+    assert_eq!(rows(&dump, "boot", "").len(), 2);
+    assert_eq!(rows(&dump, "verdict", "").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_seal_key_a_killed_container_says_once_that_its_token_is_lost_and_had_said_so_beforehand() {
+    let outside = Outside::start().await;
+    let mut plan = Plan::hardened(&outside).with_command(INTERRUPTED_AGENT);
+    plan.secrets = Place::Tmpfs;
+    let container = in_mid_agent(plan, &outside).await;
+    let said = container.lines_with("will not survive");
+    assert_eq!(said.len(), 1, "{}", container.logs());
+    assert!(
+        said[0].contains("TokenLost") && said[0].contains("RUNNER_SEAL_KEY_FILE"),
+        "{said:?}"
+    );
+    container.kill();
+    container.start();
+    assert_eq!(container.wait(), 1, "{}", container.logs());
+    let verdict = outside.verdict();
+    assert_eq!(
+        (&verdict["event"], &verdict["details"]["reason"]),
+        (&"failed".into(), &"TokenLost".into())
+    );
+    let counts = outside.counts();
+    assert_eq!(
+        (counts.tokens_minted, counts.verdicts_received.len()),
+        (1, 1),
+        "{counts:?}"
+    );
+    assert_eq!(
+        container.said("runs").lines().count(),
+        1,
+        "what cannot be pushed any more is not paid for"
+    );
+    // A third start has nothing left to do.
+    container.start();
+    assert_eq!(container.wait(), 0, "{}", container.logs());
+    assert_eq!(outside.counts().verdicts_received.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_runner_is_started_again_in_the_same_container_after_the_old_agent_is_dead() {
+    let outside = Outside::start().await;
+    let container = in_mid_agent(Plan::hardened(&outside).with_command(INTERRUPTED_AGENT), &outside).await;
+    let (init, serve) = (container.init(), container.serve());
+    let started = container.inspect("{{.State.StartedAt}}");
+    let killed = container.kill_serve();
+    let healthy = container.healthy().await;
+    println!(
+        "SIGKILL of `runner serve` to /healthz: {:.1} ms",
+        (healthy - killed).as_secs_f64() * 1e3
+    );
+    assert_ne!(container.serve(), serve);
+    container.agent_started(2).await;
+    assert_eq!(container.wait(), 0, "{}", container.logs());
+    let beside = container.said("beside-2");
+    assert!(beside.contains("runner serve") && !is_asleep(&beside), "{beside}");
+    assert_eq!(outside.verdict()["event"], "completed");
+    assert_eq!(outside.counts().tokens_minted, 1);
+    assert_eq!(outside.forge.pulls().len(), 1);
+    assert_eq!(
+        container.inspect("{{.State.StartedAt}}"),
+        started,
+        "nobody started the container again"
+    );
+    assert_eq!(container.inspect("{{.RestartCount}}"), "0");
+    assert_ne!(init, serve);
+    assert_eq!(rows(&container.dump(), "boot", "").len(), 2);
+}
