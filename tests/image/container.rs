@@ -117,6 +117,23 @@ impl Plan {
         self.with("RUNNER_SEAL_KEY_FILE", "/run/secrets/seal-key")
     }
 
+    /// Makes the container, starts it, and assigns the task to it.
+    pub(crate) async fn assigned(self, outside: &Outside) -> Container {
+        let container = self.create();
+        container.start();
+        container.assign(outside).await;
+        container
+    }
+
+    /// The same, and waits until the agent, which is to be [`INTERRUPTED_AGENT`] or one that says it alike, is at work.
+    pub(crate) async fn in_mid_agent(self, outside: &Outside) -> Container {
+        let container = self.assigned(outside).await;
+        container
+            .until("the agent is at work", |c| c.path("workspace/home/there").exists())
+            .await;
+        container
+    }
+
     /// Makes the container. It is not started.
     pub(crate) fn create(self) -> Container {
         static NUMBER: AtomicU32 = AtomicU32::new(1);
@@ -341,12 +358,6 @@ impl Container {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         Instant::now()
-    }
-
-    /// Waits until [`INTERRUPTED_AGENT`] is at work.
-    pub(crate) async fn agent_is_there(&self) {
-        self.until("the agent is at work", |c| c.path("workspace/home/there").exists())
-            .await;
     }
 
     /// Waits until the agent was started this often.

@@ -87,10 +87,8 @@ async fn resumed_after_kill() {
     for _ in 0..ROUNDS {
         for kill_the_container in [false, true] {
             let outside = Outside::start().await;
-            let container = Plan::hardened(&outside).with_command(INTERRUPTED_AGENT).create();
-            container.start();
-            container.assign(&outside).await;
-            container.agent_is_there().await;
+            let plan = Plan::hardened(&outside).with_command(INTERRUPTED_AGENT);
+            let container = plan.in_mid_agent(&outside).await;
             if kill_the_container {
                 let begun = Instant::now();
                 container.kill();

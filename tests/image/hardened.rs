@@ -39,9 +39,8 @@ async fn a_hardened_container_does_the_whole_task_with_claude_code() {
     let container = Plan::hardened(&outside)
         .with("ANTHROPIC_BASE_URL", model.url())
         .with("ANTHROPIC_API_KEY", "sk-ant-of-this-test")
-        .create();
-    container.start();
-    container.assign(&outside).await;
+        .assigned(&outside)
+        .await;
     assert_completed(&container, &outside);
     let heard = model.heard();
     assert!(heard.contains("uid=1001(runner) gid=1001(runner)"), "{heard}");
@@ -64,9 +63,7 @@ async fn any_user_with_the_volumes_group_does_the_whole_task() {
         .and("--group-add=1001");
     plan.user = "1000:1000";
     plan.owner = (0, 1001, 0o2770);
-    let container = plan.create();
-    container.start();
-    container.assign(&outside).await;
+    let container = plan.assigned(&outside).await;
     assert_completed(&container, &outside);
     let id = outside.remote(&["show", &format!("runner/{}:change.txt", outside.task)]);
     assert!(id.starts_with("uid=1000(") && id.contains(",1001(runner)"), "{id}");

@@ -15,12 +15,9 @@ fn is_asleep(processes: &str) -> bool {
     processes.lines().any(|line| line.starts_with("sleep 7777"))
 }
 
-/// Started, assigned, and in the middle of the agent's work.
+/// In the middle of the agent's work, what it left to sleep with it.
 async fn in_mid_agent(plan: Plan, outside: &Outside) -> Container {
-    let container = plan.create();
-    container.start();
-    container.assign(outside).await;
-    container.agent_is_there().await;
+    let container = plan.in_mid_agent(outside).await;
     assert!(is_asleep(&container.said("own")), "the control of what comes");
     container
 }

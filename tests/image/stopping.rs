@@ -14,10 +14,8 @@ async fn a_stopped_container_reports_the_task_as_interrupted_within_the_grace() 
     let container = Plan::hardened(&outside)
         .with_command(INTERRUPTED_AGENT)
         .with("RUNNER_TERM_GRACE", "10s")
-        .create();
-    container.start();
-    container.assign(&outside).await;
-    container.agent_is_there().await;
+        .in_mid_agent(&outside)
+        .await;
     let took = container.stop(STOP_AFTER);
     assert_eq!(container.wait(), 1, "{}", container.logs());
     assert!(
@@ -40,10 +38,8 @@ async fn a_stopped_container_that_parks_ends_with_75_and_completes_when_started_
         .with_command(INTERRUPTED_AGENT)
         .with("RUNNER_ON_TERM", "park")
         .with("RUNNER_TERM_GRACE", "10s")
-        .create();
-    container.start();
-    container.assign(&outside).await;
-    container.agent_is_there().await;
+        .in_mid_agent(&outside)
+        .await;
     let took = container.stop(STOP_AFTER);
     assert_eq!(container.wait(), 75, "{}", container.logs());
     println!("podman stop in mid-agent, park: {:.0} ms", took.as_secs_f64() * 1e3);

@@ -160,10 +160,7 @@ async fn a_state_volume_that_fills_up_ends_the_start_and_with_space_again_the_ta
         .with_command(agent)
         .and(volume.mounted_at("/var/lib/runner"));
     plan.state = Place::None;
-    let container = plan.create();
-    container.start();
-    container.assign(&outside).await;
-    container.agent_is_there().await;
+    let container = plan.in_mid_agent(&outside).await;
     volume.fill();
     fs::write(container.path("workspace/home/go"), "").unwrap();
     assert_eq!(container.wait(), 75, "{}", container.logs());
@@ -186,9 +183,8 @@ async fn a_workspace_that_the_agent_fills_fails_the_task_and_is_reported() {
         .with_command("cat > /dev/null; dd if=/dev/zero of=big bs=1M count=64")
         .with("RUNNER_WORKSPACE", "/small")
         .and(volume.mounted_at("/small"))
-        .create();
-    container.start();
-    container.assign(&outside).await;
+        .assigned(&outside)
+        .await;
     assert_eq!(container.wait(), 1, "{}", container.logs());
     let verdict = outside.verdict();
     assert_eq!(verdict["event"], "failed", "{verdict}");
