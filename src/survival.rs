@@ -474,7 +474,7 @@ mod tests {
 902 900 0:71 / /run/runner rw,relatime - tmpfs tmpfs rw,size=65536k
 903 900 259:5 / /var/lib/runner rw,relatime - ext4 /dev/nvme1n1 rw
 904 900 0:72 / /var/run/secrets/kubernetes.io/serviceaccount ro,relatime - tmpfs tmpfs rw
-905 900 259:1 /pods/0b1c/volumes/kubernetes.io~empty-dir/work/sub /sub rw,relatime - xfs /dev/nvme0n1p1 rw
+905 900 259:1 /pods/0b1c/volumes/kubernetes.io~empty-dir/data/sub /sub rw,relatime - xfs /dev/nvme0n1p1 rw
 906 900 0:73 / /opaque rw - 9p none rw,trans=fd
 ";
 
