@@ -7,7 +7,8 @@ use super::{Check, CheckName, Here};
 use crate::config::{AgentChoice, Settings};
 use crate::sandbox::{Confinement, Exposed, InForce, decide, survey};
 
-const HINT: &str = "run on Linux 6.12 or newer, with Landlock among its security modules, and with Landlock and seccomp allowed in this container";
+const HINT: &str = "run on Linux 6.12 or newer, with Landlock among its security modules, and with Landlock and seccomp \
+                    allowed in this container";
 
 pub(super) fn check(here: &Here<'_>) -> Check {
     let name = CheckName::Sandbox;

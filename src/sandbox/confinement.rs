@@ -1,4 +1,5 @@
-//! The paths and ports that an agent may reach. Landlock adds up and cannot subtract, so what must stay hidden has to lie outside all of them.
+//! The paths and ports that an agent may reach. Landlock adds up and cannot subtract, so what must stay hidden has to lie
+//! outside all of them.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -52,15 +53,13 @@ impl Ports {
 
     /// What a whole sandbox with these ports takes of the kernel.
     pub fn wanted(&self) -> Rights {
-        let unwanted = match self {
-            Self::Any => Some(Right::Tcp),
-            Self::Only(_) => None,
-        };
-        unwanted.into_iter().collect::<Rights>().missing(&Rights::all())
+        let all = Rights::all();
+        match self {
+            Self::Any => all.iter().filter(|right| *right != Right::Tcp).collect(),
+            Self::Only(_) => all,
+        }
     }
-}
 
-impl Ports {
     /// As `__sandbox` takes them.
     fn arguments(&self) -> Vec<OsString> {
         match self {
