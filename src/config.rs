@@ -16,7 +16,7 @@ use crate::adapters::agent::{AgentKind, MicroUsd};
 use crate::adapters::git::Author;
 use crate::ids::{BranchName, LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{Millis, NoChanges, OnTerm, Policy};
-use crate::sandbox::{self, Confinement, Exposed};
+use crate::sandbox::{self, Confinement, Exposed, NoPorts, Ports};
 use crate::seal::{KeyFileError, Seal, SealError, SealKey};
 use crate::secret::Secret;
 
@@ -144,6 +144,10 @@ pub struct Options {
     /// Names of further variables that the agent gets as they are, comma-separated
     #[arg(long, env = "RUNNER_AGENT_ENV", value_parser = agent_variable, value_name = "NAMES", value_delimiter = ',')]
     pub agent_env: Vec<String>,
+
+    /// Ports that the agent may connect to by TCP, comma-separated, at any address [default: every port]
+    #[arg(long, env = "RUNNER_AGENT_PORTS", value_parser = ports, default_value = "", hide_default_value = true, value_name = "PORTS")]
+    pub agent_ports: Ports,
 
     /// What SIGTERM does to a task under way: report it as failed, or park it for the next start
     #[arg(long, env = "RUNNER_ON_TERM", default_value = "report", value_parser = one_of::<OnTerm>, value_name = "report|park")]
@@ -686,6 +690,10 @@ fn agent_variable(text: &str) -> Result<String, String> {
     } else {
         Err("names of variables are allowed, but for those that begin with RUNNER_".to_owned())
     }
+}
+
+fn ports(text: &str) -> Result<Ports, String> {
+    text.parse().map_err(|error: NoPorts| error.to_string())
 }
 
 fn log_filter(text: &str) -> Result<String, String> {

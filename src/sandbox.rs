@@ -1,9 +1,11 @@
-//! What the agent may reach: Landlock rules that a re-exec of this binary puts on itself before it becomes the agent.
+//! What the agent may reach: Landlock rules and a filter of system calls, which a re-exec of this binary puts on itself
+//! before it becomes the agent.
 
 mod capabilities;
 mod confinement;
 pub(crate) mod descriptors;
 pub(crate) mod enter;
+mod syscalls;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,7 +18,7 @@ use strum::IntoEnumIterator;
 use thiserror::Error;
 
 pub(crate) use confinement::real_path;
-pub use confinement::{Confinement, Exposed};
+pub use confinement::{Confinement, Exposed, NoPorts, Ports};
 
 /// One thing that the kernel can keep the agent from. The kernels are those that brought it.
 #[derive(
@@ -44,12 +46,16 @@ pub enum Right {
     Refer,
     /// Truncating files outside (Linux 6.2).
     Truncate,
+    /// Connecting by TCP to ports outside the allowed set (Linux 6.7).
+    Tcp,
     /// ioctl on devices outside (Linux 6.10).
     Ioctl,
     /// Connecting to abstract Unix sockets outside (Linux 6.12).
     AbstractSockets,
     /// Sending signals to processes outside (Linux 6.12).
     Signals,
+    /// System calls that would get around the others, or reach where no agent has to (seccomp, in about every kernel).
+    Syscalls,
 }
 
 /// A set of rights, in force or missing.
@@ -84,7 +90,7 @@ impl Rights {
         self.0.is_empty()
     }
 
-    /// The rights in the order in which kernels brought them.
+    /// Landlock's rights in the order in which kernels brought them, then seccomp's.
     pub fn iter(&self) -> impl Iterator<Item = Right> {
         self.0.iter().copied()
     }
@@ -148,12 +154,19 @@ pub enum Demand {
 /// The sandbox as it will be: for the launch, the journal and `doctor`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InForce {
-    /// What the kernel gives.
+    /// What is wanted and the kernel gives.
     pub rights: Rights,
-    /// What it does not: to be said loudly when there is one.
+    /// What is wanted and it does not: to be said loudly when there is one.
     pub missing: Rights,
     /// What `__sandbox` is told.
     pub demand: Demand,
+}
+
+impl InForce {
+    /// Whether files outside the allowed set are out of reach. Without that, what else there is hides nothing.
+    pub fn hides_files(&self) -> bool {
+        self.rights.has(Right::Files)
+    }
 }
 
 /// The sandbox that was required is not to be had here.
@@ -166,19 +179,20 @@ pub struct SandboxUnavailable {
     pub missing: Rights,
 }
 
-/// Holds what the kernel gives against what is asked for. `None` is no sandbox: it was turned off, or there is none.
-pub fn decide(mode: Mode, rights: &Rights) -> Result<Option<InForce>, SandboxUnavailable> {
-    let missing = rights.missing(&Rights::all());
+/// Holds what the kernel gives against what is wanted ([`Ports::wanted`]). `None` is no sandbox: it was turned off, or
+/// there is nothing of one.
+pub fn decide(mode: Mode, rights: &Rights, wanted: &Rights) -> Result<Option<InForce>, SandboxUnavailable> {
+    let missing = rights.missing(wanted);
     let in_force = |demand| InForce {
-        rights: rights.clone(),
+        rights: missing.missing(wanted),
         missing: missing.clone(),
         demand,
     };
     match mode {
         Mode::Require if missing.is_empty() => Ok(Some(in_force(Demand::Whole))),
         Mode::Require => Err(SandboxUnavailable { missing }),
-        Mode::Prefer if rights.has(Right::Files) => Ok(Some(in_force(Demand::BestEffort))),
-        Mode::Prefer | Mode::Off => Ok(None),
+        Mode::Prefer => Ok(Some(in_force(Demand::BestEffort)).filter(|sandbox| !sandbox.rights.is_empty())),
+        Mode::Off => Ok(None),
     }
 }
 
@@ -225,27 +239,50 @@ pub fn survey(runner_exe: &Path) -> Result<Rights, SurveyError> {
 mod tests {
     use super::*;
 
+    fn rights(rights: &[Right]) -> Rights {
+        rights.iter().copied().collect()
+    }
+
     #[test]
     fn require_fails_closed_and_names_what_is_missing() {
-        let old: Rights = [Right::Files, Right::Refer, Right::Truncate, Right::Ioctl]
-            .into_iter()
-            .collect();
-        let refused = decide(Mode::Require, &old).unwrap_err();
+        let old = rights(&[Right::Files, Right::Refer, Right::Truncate, Right::Ioctl]);
+        let refused = decide(Mode::Require, &old, &Ports::Any.wanted()).unwrap_err();
         let message = refused.to_string();
-        assert!(message.contains("abstract_sockets, signals"), "{message}");
+        assert!(message.contains("abstract_sockets, signals, syscalls;"), "{message}");
         assert!(message.contains("RUNNER_SANDBOX=prefer"), "{message}");
     }
 
     #[test]
     fn prefer_takes_what_there_is_and_off_takes_nothing() {
-        let old: Rights = [Right::Files].into_iter().collect();
-        let in_force = decide(Mode::Prefer, &old).unwrap().unwrap();
+        let wanted = Rights::all();
+        let in_force = decide(Mode::Prefer, &rights(&[Right::Files]), &wanted)
+            .unwrap()
+            .unwrap();
         assert_eq!(in_force.demand, Demand::BestEffort);
-        assert!(in_force.missing.has(Right::Signals));
-        assert_eq!(decide(Mode::Prefer, &Rights::none()), Ok(None));
-        assert_eq!(decide(Mode::Off, &Rights::all()), Ok(None));
-        let whole = decide(Mode::Require, &Rights::all()).unwrap().unwrap();
+        assert!(in_force.hides_files() && in_force.missing.has(Right::Signals));
+        let no_landlock = decide(Mode::Prefer, &rights(&[Right::Syscalls]), &wanted)
+            .unwrap()
+            .unwrap();
+        assert!(!no_landlock.hides_files() && no_landlock.missing.has(Right::Files));
+        assert_eq!(decide(Mode::Prefer, &Rights::none(), &wanted), Ok(None));
+        assert_eq!(decide(Mode::Off, &Rights::all(), &wanted), Ok(None));
+        let whole = decide(Mode::Require, &Rights::all(), &wanted).unwrap().unwrap();
         assert_eq!(whole.demand, Demand::Whole);
+    }
+
+    #[test]
+    fn ports_are_asked_of_the_kernel_only_where_they_are_limited() {
+        let no_tcp = rights(&[Right::Tcp]).missing(&Rights::all());
+        let any = decide(Mode::Require, &no_tcp, &Ports::Any.wanted()).unwrap().unwrap();
+        assert_eq!(any.rights, no_tcp);
+        let limited: Ports = "443".parse().unwrap();
+        let refused = decide(Mode::Require, &no_tcp, &limited.wanted()).unwrap_err();
+        assert_eq!(refused.missing, rights(&[Right::Tcp]));
+        // What is not limited is not in force either, whatever the kernel can do.
+        let any = decide(Mode::Require, &Rights::all(), &Ports::Any.wanted())
+            .unwrap()
+            .unwrap();
+        assert!(!any.rights.has(Right::Tcp));
     }
 
     #[test]
@@ -256,7 +293,7 @@ mod tests {
         }
         assert_eq!(
             serde_json::to_string(&Rights::all()).unwrap(),
-            r#"["files","refer","truncate","ioctl","abstract_sockets","signals"]"#
+            r#"["files","refer","truncate","tcp","ioctl","abstract_sockets","signals","syscalls"]"#
         );
     }
 }

@@ -158,6 +158,7 @@ impl World {
             agent: agent::chosen(settings),
             allowance: agent::Allowance {
                 budget: options.agent_max_budget_usd,
+                ports: options.agent_ports.clone(),
                 env: options
                     .agent_env
                     .iter()
@@ -242,7 +243,8 @@ impl World {
         let rights = surveyed
             .map_err(|e| unavailable(e.to_string()))?
             .map_err(|e| unavailable(e.to_string()))?;
-        sandbox::decide(self.sandbox, &rights).map_err(|e| unavailable(e.to_string()))
+        let wanted = self.allowance.ports.wanted();
+        sandbox::decide(self.sandbox, &rights, &wanted).map_err(|e| unavailable(e.to_string()))
     }
 
     fn note(&self, note: Note) {

@@ -7,7 +7,8 @@ use super::{Check, CheckName, Here};
 use crate::config::{AgentChoice, Settings};
 use crate::sandbox::{Confinement, Exposed, InForce, decide, survey};
 
-const HINT: &str = "run on Linux 6.12 or newer, with Landlock among its security modules and allowed in this container";
+const HINT: &str = "run on Linux 6.12 or newer, with Landlock among its security modules, and with Landlock and seccomp \
+                    allowed in this container";
 
 pub(super) fn check(here: &Here<'_>) -> Check {
     let name = CheckName::Sandbox;
@@ -24,21 +25,21 @@ pub(super) fn check(here: &Here<'_>) -> Check {
             );
         }
     };
-    match decide(mode, &rights) {
+    match decide(mode, &rights, &here.settings.options.agent_ports.wanted()) {
         Err(unavailable) => Check::fail(name, format!("{on}: {unavailable}"), HINT),
-        Ok(Some(in_force)) => match exposes_nothing(here.settings) {
+        Ok(Some(in_force)) if in_force.hides_files() => match exposes_nothing(here.settings) {
             Err(exposed) => Check::fail(name, format!("{on}: {exposed}"), "name another directory"),
             Ok(()) => in_force_here(&on, &in_force),
         },
         // Claude Code does not skip its questions as root, unless it is told of a sandbox.
-        Ok(None) if nix::unistd::geteuid().is_root() && here.settings.agent == AgentChoice::Claude => Check::fail(
+        Ok(_) if nix::unistd::geteuid().is_root() && here.settings.agent == AgentChoice::Claude => Check::fail(
             name,
-            format!("{on}: no sandbox here, and claude refuses to work as root without one"),
+            format!("{on}: no sandbox for files here, and claude refuses to work as root without one"),
             "run as another user, or set RUNNER_SANDBOX=require",
         ),
-        Ok(None) => Check::warn(
+        Ok(_) => Check::warn(
             name,
-            format!("{on}: the agent runs without a sandbox; the kernel gives {rights}"),
+            format!("{on}: the agent runs without a sandbox for files; the kernel gives {rights}"),
             "set RUNNER_SANDBOX=require",
         ),
     }
@@ -76,7 +77,7 @@ fn exposes_nothing(settings: &Settings) -> Result<(), Exposed> {
 mod tests {
     use super::super::Status;
     use super::*;
-    use crate::sandbox::{Mode, Right, Rights};
+    use crate::sandbox::{Mode, Ports, Right, Rights};
 
     #[test]
     fn a_sandbox_in_part_is_a_warning_that_names_what_is_missing() {
@@ -85,7 +86,7 @@ mod tests {
             (Rights::all(), Status::Ok, "here: files, refer, truncate"),
             (in_part, Status::Warn, "here: files, refer; without truncate, ioctl"),
         ] {
-            let in_force = decide(Mode::Prefer, &rights).unwrap().unwrap();
+            let in_force = decide(Mode::Prefer, &rights, &Ports::Any.wanted()).unwrap().unwrap();
             let check = in_force_here("here", &in_force);
             assert_eq!(check.status, status, "{check:?}");
             assert!(check.found.starts_with(found), "{check:?}");

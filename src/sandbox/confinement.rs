@@ -1,11 +1,17 @@
-//! The paths that an agent may reach. Landlock adds up and cannot subtract, so what must stay hidden has to lie outside all of them.
+//! The paths and ports that an agent may reach. Landlock adds up and cannot subtract, so what must stay hidden has to lie
+//! outside all of them.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::{Right, Rights};
 
 /// Where programs and libraries are.
 const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/opt"];
@@ -23,6 +29,75 @@ const DEVICES: [&str; 8] = [
     "/dev/pts",
 ];
 
+/// Which ports a program may connect to by TCP, at any address: this is no firewall. Those that it listens on are free.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ports {
+    /// Every port.
+    #[default]
+    Any,
+    /// These, and no other. There may be none.
+    Only(BTreeSet<u16>),
+}
+
+impl Ports {
+    /// Adds one to those that are allowed.
+    pub fn allow(&mut self, port: u16) {
+        match self {
+            Self::Any => {}
+            Self::Only(ports) => {
+                ports.insert(port);
+            }
+        }
+    }
+
+    /// What a whole sandbox with these ports takes of the kernel.
+    pub fn wanted(&self) -> Rights {
+        let all = Rights::all();
+        match self {
+            Self::Any => all.iter().filter(|right| *right != Right::Tcp).collect(),
+            Self::Only(_) => all,
+        }
+    }
+
+    /// As `__sandbox` takes them.
+    fn arguments(&self) -> Vec<OsString> {
+        match self {
+            Self::Any => Vec::new(),
+            Self::Only(ports) => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                vec!["--ports".into(), ports.join(",").into()]
+            }
+        }
+    }
+
+    /// As [`Ports::arguments`] writes them: these alone, also where there are none.
+    pub(super) fn only(text: &str) -> Result<Self, NoPorts> {
+        let named = text.split(',').map(str::trim).filter(|port| !port.is_empty());
+        let ports = named.map(|port| port.parse().map(NonZeroU16::get));
+        ports.collect::<Result<_, _>>().map(Self::Only).map_err(|_| NoPorts)
+    }
+}
+
+/// No ports: neither numbers nor nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("numbers from 1 to 65535 are allowed, comma-separated")]
+pub struct NoPorts;
+
+/// As `RUNNER_AGENT_PORTS` has them. Nothing is every port.
+impl FromStr for Ports {
+    type Err = NoPorts;
+
+    fn from_str(text: &str) -> Result<Self, NoPorts> {
+        let ports = Self::only(text)?;
+        Ok(if ports == Self::Only(BTreeSet::new()) {
+            Self::Any
+        } else {
+            ports
+        })
+    }
+}
+
 /// What a program may reach. Nothing else can be read, written or executed by it or by what it starts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +108,8 @@ pub struct Confinement {
     pub read_execute: Vec<PathBuf>,
     /// May be read. What is not there is passed over.
     pub read_only: Vec<PathBuf>,
+    /// May be connected to.
+    pub ports: Ports,
 }
 
 /// A directory that must stay hidden lies in one that the agent may read.
@@ -47,7 +124,7 @@ pub struct Exposed {
 
 impl Confinement {
     /// What the real Claude Code CLI and git were measured to need: its workspace, home and temporary directory; the
-    /// system; the folder that the program's file is really in, and what `PATH` names outside the system.
+    /// system; the folder that the program's file is really in, and what `PATH` names outside the system. Any port.
     pub fn for_agent(workspace: &Path, home: &Path, tmp: &Path, program: &Path, path_var: Option<&OsStr>) -> Self {
         let mut read_write: Vec<PathBuf> = [workspace, home, tmp].map(Path::to_owned).to_vec();
         // A device that a container does not have is nothing that the agent could miss.
@@ -67,6 +144,7 @@ impl Confinement {
             read_write,
             read_execute,
             read_only: READ_ONLY.iter().map(PathBuf::from).collect(),
+            ports: Ports::Any,
         }
     }
 
@@ -98,6 +176,7 @@ impl Confinement {
             .into_iter()
             .flat_map(|(option, paths)| paths.iter().map(move |path| (option, path)))
             .flat_map(|(option, path)| [OsString::from(option), path.into()])
+            .chain(self.ports.arguments())
             .collect()
     }
 }
@@ -139,6 +218,37 @@ mod tests {
             &room.join("agent-link"),
             Some(OsStr::new(path_var)),
         )
+    }
+
+    fn only(ports: &[u16]) -> Ports {
+        Ports::Only(ports.iter().copied().collect())
+    }
+
+    #[test]
+    fn ports_are_numbers_and_nothing_is_every_port() {
+        for (text, ports) in [
+            ("", Ports::Any),
+            (" , ", Ports::Any),
+            ("443", only(&[443])),
+            ("8443, 443,443,", only(&[443, 8443])),
+        ] {
+            assert_eq!(text.parse(), Ok(ports), "{text:?}");
+        }
+        for bad in ["0", "65536", "-1", "https", "443 80", "1-2"] {
+            assert_eq!(bad.parse::<Ports>(), Err(NoPorts), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_is_added_to_those_that_are_allowed_where_any_are_not() {
+        let mut ports: Ports = "443".parse().unwrap();
+        ports.allow(41_000);
+        assert_eq!(ports.arguments(), ["--ports", "443,41000"]);
+        let mut any = Ports::Any;
+        any.allow(41_000);
+        assert_eq!(any, Ports::Any);
+        assert_eq!(only(&[]).arguments(), ["--ports", ""]);
+        assert_eq!(Ports::only(""), Ok(only(&[])));
     }
 
     #[test]

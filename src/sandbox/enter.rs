@@ -1,6 +1,7 @@
 //! `runner __sandbox`: restricts itself and becomes the agent. It runs inside, so it says nothing that has to be believed:
 //! why it did not become the program goes to a file that the program never has open.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -11,16 +12,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, LandlockStatus, PathBeneath, PathFd, RestrictionStatus,
-    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort, PathBeneath, PathFd,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+    path_beneath_rules,
 };
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
-use super::{Demand, Right, Rights};
-use super::{capabilities, descriptors};
+use super::{Confinement, Demand, Ports, Right, Rights};
+use super::{capabilities, descriptors, syscalls};
 use crate::process::StartFailure;
 use crate::process::options::{Argument, Options, OptionsError};
 
@@ -33,15 +35,8 @@ const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 const REFUSED: u8 = 125;
 
-#[derive(Default)]
-struct Paths {
-    read_write: Vec<PathBuf>,
-    read_execute: Vec<PathBuf>,
-    read_only: Vec<PathBuf>,
-}
-
 enum Fence {
-    Confined(Paths, Demand),
+    Confined(Confinement, Demand),
     Unconfined,
 }
 
@@ -70,15 +65,20 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Task, OptionsError> {
     let mut options = Options::new(arguments);
-    let mut paths = Paths::default();
+    let mut allowed = Confinement::default();
     let (mut failure, mut demand, mut confined) = (None, Demand::BestEffort, true);
     loop {
         match options.next()? {
             Argument::Option(name) => match name.as_str() {
                 "--check" => return Ok(Task::Check),
-                "--rw" => paths.read_write.push(options.value(&name)?.into()),
-                "--rx" => paths.read_execute.push(options.value(&name)?.into()),
-                "--ro" => paths.read_only.push(options.value(&name)?.into()),
+                "--rw" => allowed.read_write.push(options.value(&name)?.into()),
+                "--rx" => allowed.read_execute.push(options.value(&name)?.into()),
+                "--ro" => allowed.read_only.push(options.value(&name)?.into()),
+                "--ports" => {
+                    let ports = options.value(&name)?;
+                    let ports = ports.to_str().and_then(|text| Ports::only(text).ok());
+                    allowed.ports = ports.ok_or(OptionsError::NotANumber("--ports"))?;
+                }
                 "--failure" => failure = Some(options.value(&name)?.into()),
                 "--require" => demand = Demand::Whole,
                 "--unconfined" => confined = false,
@@ -86,7 +86,7 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Task, OptionsError
             },
             Argument::Program(program, arguments) => {
                 let fence = if confined {
-                    Fence::Confined(paths, demand)
+                    Fence::Confined(allowed, demand)
                 } else {
                     Fence::Unconfined
                 };
@@ -152,14 +152,16 @@ fn become_program(orders: &Orders) -> Result<Infallible, StartFailure> {
         .map_err(failed("take the signal mask off"))?;
     // A supervisor that is killed takes the agent's first process with it.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("tie itself to the supervisor"))?;
+    // No other limit: that on processes counts all of the user's, the runner's among them, and those on files and memory
+    // are the container's to set.
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(failed("forbid core dumps"))?;
     prctl::set_no_new_privs().map_err(failed("forbid new privileges"))?;
     let leaking = descriptors::inheritable();
     if !leaking.is_empty() {
         return Err(StartFailure::Descriptors { descriptors: leaking });
     }
-    if let Fence::Confined(paths, demand) = &orders.fence {
-        confine(paths, *demand)?;
+    if let Fence::Confined(allowed, demand) = &orders.fence {
+        confine(allowed, *demand)?;
     }
     let error = Command::new(&orders.program).args(&orders.arguments).exec();
     let (program, detail) = (orders.program.to_string_lossy().into_owned(), error.to_string());
@@ -170,7 +172,7 @@ fn become_program(orders: &Orders) -> Result<Infallible, StartFailure> {
     })
 }
 
-fn confine(paths: &Paths, demand: Demand) -> Result<(), StartFailure> {
+fn confine(allowed: &Confinement, demand: Demand) -> Result<(), StartFailure> {
     match (capabilities::give_up(), demand) {
         (Err(error), Demand::Whole) => {
             return Err(StartFailure::Preparation {
@@ -180,19 +182,22 @@ fn confine(paths: &Paths, demand: Demand) -> Result<(), StartFailure> {
         }
         (Ok(()), _) | (Err(_), Demand::BestEffort) => {}
     }
-    let status = restrict(paths, demand)?;
-    let in_force = rights_of(&status);
-    let missing = in_force.missing(&Rights::all());
+    let mut in_force = rights_of(&restrict(allowed, demand)?);
+    // The last of all: what it refuses is not needed any more.
+    let filtered = syscalls::refuse();
+    in_force.0.extend(filtered.is_ok().then_some(Right::Syscalls));
+    let missing = in_force.missing(&allowed.ports.wanted());
+    let detail = match filtered {
+        Err(error) => format!("failed to {error}"),
+        Ok(()) => format!("{missing} cannot be had"),
+    };
     match demand {
-        Demand::Whole if !missing.is_empty() => Err(StartFailure::Sandbox {
-            in_force,
-            detail: format!("{missing} cannot be had"),
-        }),
+        Demand::Whole if !missing.is_empty() => Err(StartFailure::Sandbox { in_force, detail }),
         Demand::Whole | Demand::BestEffort => Ok(()),
     }
 }
 
-fn restrict(paths: &Paths, demand: Demand) -> Result<RestrictionStatus, StartFailure> {
+fn restrict(allowed: &Confinement, demand: Demand) -> Result<RestrictionStatus, StartFailure> {
     let level = match demand {
         Demand::Whole => CompatLevel::HardRequirement,
         Demand::BestEffort => CompatLevel::BestEffort,
@@ -203,8 +208,8 @@ fn restrict(paths: &Paths, demand: Demand) -> Result<RestrictionStatus, StartFai
     };
     // Creating devices is in nobody's work, and as root would reach the disk below the files.
     let everything: BitFlags<AccessFs> = AccessFs::from_all(ABI_TRIED) & !(AccessFs::MakeChar | AccessFs::MakeBlock);
-    let mut rules = ruleset(level).map_err(refused)?;
-    for path in &paths.read_write {
+    let mut rules = ruleset(level, &allowed.ports).map_err(refused)?;
+    for path in &allowed.read_write {
         let beneath = PathFd::new(path).map_err(|error| StartFailure::Path {
             path: path.display().to_string(),
             detail: error.to_string(),
@@ -216,14 +221,18 @@ fn restrict(paths: &Paths, demand: Demand) -> Result<RestrictionStatus, StartFai
         };
         rules = rules.add_rule(PathBeneath::new(beneath, access)).map_err(refused)?;
     }
+    if let Ports::Only(ports) = &allowed.ports {
+        let connect = ports.iter().map(|port| Ok(NetPort::new(*port, AccessNet::ConnectTcp)));
+        rules = rules.add_rules(connect).map_err(refused)?;
+    }
     rules
         .add_rules(path_beneath_rules(
-            &paths.read_execute,
+            &allowed.read_execute,
             AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir,
         ))
         .map_err(refused)?
         .add_rules(path_beneath_rules(
-            &paths.read_only,
+            &allowed.read_only,
             AccessFs::ReadFile | AccessFs::ReadDir,
         ))
         .map_err(refused)?
@@ -231,12 +240,16 @@ fn restrict(paths: &Paths, demand: Demand) -> Result<RestrictionStatus, StartFai
         .map_err(refused)
 }
 
-fn ruleset(level: CompatLevel) -> Result<RulesetCreated, RulesetError> {
-    Ruleset::default()
+fn ruleset(level: CompatLevel, ports: &Ports) -> Result<RulesetCreated, RulesetError> {
+    let mut rules = Ruleset::default()
         .set_compatibility(level)
         .handle_access(AccessFs::from_all(ABI_TRIED))?
-        .scope(Scope::from_all(ABI_TRIED))?
-        .create()
+        .scope(Scope::from_all(ABI_TRIED))?;
+    if let Ports::Only(_) = ports {
+        // Listening stays free: tests start servers.
+        rules = rules.handle_access(AccessNet::ConnectTcp)?;
+    }
+    rules.create()
 }
 
 fn rights_of(status: &RestrictionStatus) -> Rights {
@@ -247,6 +260,7 @@ fn rights_of(status: &RestrictionStatus) -> Rights {
         (ABI::V1, Right::Files),
         (ABI::V2, Right::Refer),
         (ABI::V3, Right::Truncate),
+        (ABI::V4, Right::Tcp),
         (ABI::V5, Right::Ioctl),
         (ABI::V6, Right::AbstractSockets),
         (ABI::V6, Right::Signals),
@@ -257,9 +271,13 @@ fn rights_of(status: &RestrictionStatus) -> Rights {
     .collect()
 }
 
-/// Tries it on itself: what the kernel says it can do, and that a file is then refused indeed.
+/// Tries it on itself: what the kernel says it can do, and that a file and a socket are then refused indeed.
 fn check() -> ExitCode {
-    let rights = match restrict(&Paths::default(), Demand::BestEffort) {
+    let nothing = Confinement {
+        ports: Ports::Only(BTreeSet::new()),
+        ..Confinement::default()
+    };
+    let mut rights = match restrict(&nothing, Demand::BestEffort) {
         Ok(status) if is_refused() => rights_of(&status),
         Ok(_) => Rights::none(),
         Err(failure) => {
@@ -267,6 +285,10 @@ fn check() -> ExitCode {
             Rights::none()
         }
     };
+    match syscalls::refuse() {
+        Ok(()) => rights.0.extend(syscalls::is_in_force().then_some(Right::Syscalls)),
+        Err(error) => eprintln!("runner sandbox: failed to {error}"),
+    }
     match serde_json::to_string(&rights) {
         Ok(json) => {
             println!("{json}");

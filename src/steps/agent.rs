@@ -18,7 +18,7 @@ use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
 use crate::machine::{AgentReport, AgentRun, Fact, Failure, Millis, OnTerm, Outcome, Stopping, Trouble};
 use crate::process::{self, Ended, Input, Launch, LaunchError, StartFailure, Stopped};
-use crate::sandbox::{Confinement, Demand, InForce};
+use crate::sandbox::{Confinement, Demand, InForce, Ports};
 use crate::text::cut;
 
 /// How long the processes of an earlier agent may take to die, after their runner did.
@@ -31,6 +31,7 @@ const SUMMARY_LIMIT: usize = 6 * 1024;
 pub(super) struct Allowance {
     pub(super) budget: MicroUsd,
     pub(super) env: Vec<String>,
+    pub(super) ports: Ports,
 }
 
 /// The agent that the settings choose.
@@ -128,9 +129,9 @@ pub(super) fn can_be_started(world: &World, in_force: Option<&InForce>) -> Resul
         let cause = format!("{} is not in PATH", claude.program.display());
         return Err(failed(Failure::AgentMissing, cause));
     }
-    if in_force.is_some() {
+    if let Some(in_force) = in_force {
         let path = std::env::var_os("PATH");
-        exposes_nothing(world, confinement(world, git, path.as_ref()))?;
+        exposes_nothing(world, in_force, confinement(world, git, path.as_ref()))?;
     }
     Ok(())
 }
@@ -140,11 +141,11 @@ pub(super) async fn git_in_the_sandbox(world: &World) -> Result<Launch, Outcome>
     let in_force = world.sandbox_in_force().await?;
     let confinement = in_force
         .as_ref()
-        .map(|_| {
+        .map(|in_force| {
             let git = world.git.git_program();
             let mut confinement = confinement(world, git, None);
             confinement.read_only.push(world.git.objects());
-            exposes_nothing(world, confinement)
+            exposes_nothing(world, in_force, confinement)
         })
         .transpose()?;
     Ok(Launch {
@@ -215,7 +216,7 @@ fn launch(
     };
     fs::write(&files.prompt, text).map_err(|e| io_failure(&files.prompt, &e))?;
     let start = prepare(world, call, &desk, in_force)?;
-    let confined = in_force.map(|_| {
+    let confined = in_force.map(|in_force| {
         let path = start
             .env
             .iter()
@@ -223,7 +224,7 @@ fn launch(
             .map(|(_, value)| value);
         let mut confinement = confinement(world, &start.program, path);
         confinement.read_only.push(desk);
-        exposes_nothing(world, confinement)
+        exposes_nothing(world, in_force, confinement)
     });
     Ok(Launch {
         runner: places.runner.clone(),
@@ -241,10 +242,11 @@ fn launch(
 }
 
 fn prepare(world: &World, call: &Call, desk: &Path, in_force: Option<&InForce>) -> Result<Start, Outcome> {
-    let standing = match (nix::unistd::geteuid().is_root(), in_force) {
+    let confined = in_force.is_some_and(InForce::hides_files);
+    let standing = match (nix::unistd::geteuid().is_root(), confined) {
         (false, _) => Standing::User,
-        (true, Some(_)) => Standing::RootInSandbox,
-        (true, None) => Standing::RootWithoutSandbox,
+        (true, true) => Standing::RootInSandbox,
+        (true, false) => Standing::RootWithoutSandbox,
     };
     let lookup = |name: &str| std::env::var_os(name);
     let prepared = world.agent.prepare(&Surroundings {
@@ -269,11 +271,16 @@ fn prepare(world: &World, call: &Call, desk: &Path, in_force: Option<&InForce>) 
 fn confinement(world: &World, program: &Path, path: Option<&OsString>) -> Confinement {
     let places = &world.places;
     let path = path.map(OsString::as_os_str);
-    Confinement::for_agent(&places.workspace, &places.home(), &places.tmp(), program, path)
+    let mut confinement = Confinement::for_agent(&places.workspace, &places.home(), &places.tmp(), program, path);
+    confinement.ports = world.allowance.ports.clone();
+    confinement
 }
 
-/// What the agent may reach has nothing around it that it may not.
-fn exposes_nothing(world: &World, confinement: Confinement) -> Result<Confinement, Outcome> {
+/// What the agent may reach has nothing around it that it may not. Where nothing is hidden, that says nothing.
+fn exposes_nothing(world: &World, in_force: &InForce, confinement: Confinement) -> Result<Confinement, Outcome> {
+    if !in_force.hides_files() {
+        return Ok(confinement);
+    }
     let places = &world.places;
     let mut hidden = vec![places.state.clone(), places.secrets.clone(), places.journal.clone()];
     hidden.extend(places.seal_key.clone());

@@ -8,6 +8,7 @@ use super::{World, api_refusal, or_outcome};
 use crate::adapters::api::ApiError;
 use crate::driver::{AnswerLost, Call};
 use crate::machine::{Fact, Failure, Millis, Note, Outcome, StartPatience};
+use crate::sandbox::InForce;
 
 pub(super) async fn act(
     world: &World,
@@ -24,8 +25,8 @@ pub(super) async fn act(
             partial.missing
         );
     }
-    if in_force.is_none() {
-        tracing::warn!("the agent runs without a sandbox: it can read what this user can, tokens among it");
+    if !in_force.as_ref().is_some_and(InForce::hides_files) {
+        tracing::warn!("the agent runs without a sandbox for files: it can read what this user can, tokens among it");
     }
     let rights = in_force.map(|sandbox| sandbox.rights.iter().map(|right| right.to_string()).collect());
     world.note(Note::Sandbox {

@@ -189,9 +189,12 @@ async fn runner_run_with_claude_code_opens_one_pull_request_that_says_what_was_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_assignment_with_claude_code_ends_in_the_same_pull_request() {
+async fn an_assignment_with_claude_code_and_limited_ports_ends_in_the_same_pull_request() {
     let Some(program) = program() else { return };
-    let room = Room::new(&program, Some(KEY)).await;
+    let mut room = Room::new(&program, Some(KEY)).await;
+    let port = room.model.url().rsplit(':').next().unwrap();
+    let ports = format!("443,{}", port.trim_end_matches('/'));
+    room.bench = room.bench.with("RUNNER_AGENT_PORTS", &ports);
     room.model.script(work(&room.bench.path("workspace/repo")));
     let mut serving = room.bench.start();
     serving.assign(&room.outside.assignment()).await;

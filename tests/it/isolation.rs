@@ -1,5 +1,11 @@
 //! What the agent can reach, tried by an agent; the same without the sandbox, as the control; and where the token is left.
 
+mod attacker;
+mod network;
+mod older_kernel;
+mod same_user;
+mod syscalls;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;

@@ -25,3 +25,4 @@ mod seal;
 mod settings;
 mod supervise;
 mod sweep;
+mod toolchains;
