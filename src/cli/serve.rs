@@ -1,6 +1,5 @@
 //! `runner serve`: listen, run one task, exit.
 
-use std::future::IntoFuture;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,7 +11,7 @@ use super::CliError;
 use super::local::{clock, on_runtime, term, tidy};
 use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Parts};
-use crate::server::{Listener, router};
+use crate::server::{self, Listener, router};
 use crate::steps::World;
 use crate::survival::{self, Ground};
 use crate::telemetry::{Metrics, Status, Telemetry};
@@ -79,8 +78,7 @@ async fn serve(settings: Settings) -> Result<u8, CliError> {
     })?;
     // The listener lives as long as the process: /healthz answers to the last moment.
     let (end, ended) = oneshot::channel::<()>();
-    let serving = axum::serve(listener, routes).with_graceful_shutdown(async { drop(ended.await) });
-    let serving = tokio::spawn(serving.into_future());
+    let serving = tokio::spawn(server::serve(listener, routes, ended));
     let exit = driver.drive().await;
     if let Ok(exit) = &exit {
         tidy(*exit, &settings);
