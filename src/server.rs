@@ -21,8 +21,8 @@ use crate::secret::Secret;
 use crate::telemetry::{Metrics, Status};
 use crate::trace::Trace;
 
-pub(crate) use door::serve;
 use door::{BODY_TIME, Owed};
+pub(crate) use door::{bind, serve};
 
 /// A `POST /task` body may have this many bytes (contract, section 1).
 const BODY_LIMIT: usize = 64 * 1024;
@@ -107,15 +107,8 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(self.body)).into_response();
         let headers = response.headers_mut();
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
-                // What is still to come is not read: the connection is of no more use.
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -168,9 +161,7 @@ fn authorize(listener: &Listener, headers: &HeaderMap) -> Result<(), Refused> {
     let Some(token) = &listener.task_token else {
         return Ok(());
     };
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
+    let given = one(headers, header::AUTHORIZATION)
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, given)| given.trim());
@@ -193,10 +184,15 @@ fn authorize(listener: &Listener, headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
+/// A header that is there once: of two, somebody before us may have looked at the other one.
+fn one(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next()?;
+    values.next().is_none().then(|| value.to_str().ok()).flatten()
+}
+
 fn json_only(headers: &HeaderMap) -> Result<(), Refused> {
-    let media_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
+    let media_type = one(headers, header::CONTENT_TYPE)
         .and_then(|value| value.split(';').next())
         .map(|value| value.trim().to_ascii_lowercase());
     match media_type.as_deref() {
@@ -277,8 +273,8 @@ fn allow(listener: &Listener, api_url: &ApiUrl) -> Result<(), Refused> {
     }
     let host = api_url.host().unwrap_or_default();
     // Both sides are in the URL parser's own spelling; the dot that ends a full name is no part of it.
-    let is_host = |allowed: &String| allowed.trim_end_matches('.') == host.trim_end_matches('.');
-    if listener.api_allow.is_empty() || listener.api_allow.iter().any(is_host) {
+    let name = |host: &str| host.strip_suffix('.').unwrap_or(host).to_owned();
+    if listener.api_allow.is_empty() || listener.api_allow.iter().any(|allowed| name(allowed) == name(&host)) {
         Ok(())
     } else {
         Err(forbidden(format!(

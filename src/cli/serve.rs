@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Args;
 use runner_journal::Journal;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CliError;
@@ -45,9 +44,7 @@ async fn serve(settings: Settings) -> Result<u8, CliError> {
     // What can be refused is refused before anything is made: exit 2 has touched nothing.
     let world = World::new(&settings)?;
     let address = settings.options.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| CliError::Listen { address, source })?;
+    let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;
     survival::log(&Ground::here(|name| std::env::var_os(name)).losses(&settings));
     let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {

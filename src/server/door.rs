@@ -1,18 +1,22 @@
 //! The door: how many connections may stand in it, and for how long. No peer can hold the listener or end it.
 //!
+//! A connection is for one request: none is idle, and nobody has a thousand requests answered whose answers it never reads.
+//!
 //! | bound | what happens beyond it |
 //! |---|---|
 //! | [`CONNECTIONS`] at once | the oldest that is owed no answer is closed for the new one, so `/healthz` always gets in |
-//! | [`HEAD_TIME`] for a request's head, idle time included | the connection is closed |
+//! | [`HEAD_TIME`] for the request's head | the connection is closed |
 //! | [`HEAD_LIMIT`] bytes of head, 100 headers | 431 |
-//! | [`BODY_TIME`] for a request's body | 408 |
+//! | [`BODY_TIME`] for its body | 408 |
 //! | [`BODY_LIMIT`](super::BODY_LIMIT) bytes of body | 413 |
 //! | [`REQUEST_TIME`] from the head to the answer | 503 |
-//! | [`CONNECTION_TIME`] for a connection | it ends after the answer under way |
+//! | [`CONNECTION_TIME`] for all of it, the answer read | the connection is closed |
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +30,8 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -35,7 +40,7 @@ use super::Refused;
 
 /// How many connections there may be at once. Each costs a descriptor and at most some ten KiB.
 const CONNECTIONS: usize = 256;
-/// How long a request's head may take, from the first moment of the connection or the end of the answer before.
+/// How long a request's head may take, from the first moment of the connection.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How many bytes the head of a request may have; what is read ahead of a body is as much.
 const HEAD_LIMIT: usize = 16 * 1024;
@@ -43,12 +48,29 @@ const HEAD_LIMIT: usize = 16 * 1024;
 pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
 /// How long an answer may be waited for, from the end of the head: the journal may be on a slow disk.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
-/// How long a connection may take requests. The answer that is under way then has [`REQUEST_TIME`], also to be read.
+/// How long a connection may take in all.
 const CONNECTION_TIME: Duration = Duration::from_mins(1);
+/// How long a peer may go on sending once it has its answer, and is not listened to.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How many connections may wait to be let in; the kernel allows no more than `net.core.somaxconn`.
+const BACKLOG: u32 = 4096;
 /// How long accepting pauses where the system has no descriptor, and none can be had by closing a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a flood does is logged no more often than this.
 const LOG_PAUSE: Duration = Duration::from_mins(1);
+
+/// Binds the listener, with a long line before it: the kernel drops who finds it full, who then comes again after a second.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    // A start right after another's end does not wait for what is left of its connections.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until `stop` resolves, and then until every answer under way is given.
 pub(crate) async fn serve(listener: TcpListener, routes: Router, stop: impl Future) {
@@ -179,31 +201,51 @@ impl Owed {
 }
 
 /// One connection from its first byte to its last.
-async fn talk(stream: TcpStream, routes: Router, owed: Owed, mut go_on: watch::Receiver<()>) {
-    let routes = TowerToHyperService::new(routes);
-    let answering = service_fn(|request| answer(&routes, &owed, request));
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
-        .max_header_size(HEAD_LIMIT)
-        .max_buf_size(HEAD_LIMIT);
-    let mut talking = pin!(http.serve_connection(TokioIo::new(stream), answering));
-    let ended = tokio::select! {
-        ended = talking.as_mut() => ended,
-        () = time_is_up(&mut go_on) => {
-            talking.as_mut().graceful_shutdown();
-            timeout(REQUEST_TIME, talking).await.unwrap_or(Ok(()))
-        }
-    };
-    if let Err(error) = ended {
+async fn talk(stream: TcpStream, routes: Router, owed: Owed, go_on: watch::Receiver<()>) {
+    let ended = timeout(CONNECTION_TIME, exchange(stream, routes, owed, go_on)).await;
+    if let Ok(Err(error)) = ended {
         // A peer can have as many of these as it likes.
         tracing::debug!("a connection broke off: {error}");
     }
 }
 
-/// The listener ends, or the connection has lived long enough.
-async fn time_is_up(go_on: &mut watch::Receiver<()>) {
-    drop(timeout(CONNECTION_TIME, go_on.changed()).await);
+/// One request and its answer.
+async fn exchange(
+    stream: TcpStream,
+    routes: Router,
+    owed: Owed,
+    mut go_on: watch::Receiver<()>,
+) -> Result<(), hyper::Error> {
+    let routes = TowerToHyperService::new(routes);
+    let answering = service_fn(|request| Box::pin(answer(&routes, &owed, request)));
+    let mut talking = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .header_read_timeout(HEAD_TIME)
+        .max_header_size(HEAD_LIMIT)
+        .max_buf_size(HEAD_LIMIT)
+        .serve_connection(TokioIo::new(stream), answering);
+    let ended = tokio::select! {
+        ended = poll_fn(|cx| talking.poll_without_shutdown(cx)) => ended,
+        _ = go_on.changed() => {
+            Pin::new(&mut talking).graceful_shutdown();
+            poll_fn(|cx| talking.poll_without_shutdown(cx)).await
+        }
+    };
+    // What is no request was answered too.
+    if ended.as_ref().map_or_else(hyper::Error::is_parse, |()| true) {
+        drop(timeout(LINGER_TIME, linger(talking.into_parts().io.into_inner())).await);
+    }
+    ended
+}
+
+/// Takes what is still sent, and throws it away: a connection that is closed with something unread is reset, and an
+/// answer that its peer has not read is lost with that.
+async fn linger(mut stream: TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut unread = [0; 4096];
+    while stream.read(&mut unread).await? > 0 {}
+    Ok(())
 }
 
 async fn answer(
