@@ -1,6 +1,7 @@
 //! Names from outside, parsed once at the edge, so that an unchecked string cannot reach a path, a URL or an argument list.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -157,13 +158,7 @@ impl ApiUrl {
         let Ok(url) = Url::parse(&self.0) else {
             return false;
         };
-        match url.host() {
-            Some(Host::Ipv4(ip)) => ip.is_link_local(),
-            Some(Host::Ipv6(ip)) => {
-                ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
-            }
-            Some(Host::Domain(_)) | None => false,
-        }
+        names_link_local(&url)
     }
 
     /// `{base}/api/v1/tasks/{taskID}/{call}`.
@@ -247,6 +242,11 @@ impl RepoUrl {
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refuse("it carries a query or a fragment"));
+        }
+        if names_link_local(&url) {
+            return Err(refuse(
+                "link-local addresses belong to the machine, not to a git server",
+            ));
         }
         let plain = url.scheme() == "http";
         if plain && policy.plain_http == PlainHttp::LoopbackOnly && !is_loopback(&url) {
@@ -347,6 +347,22 @@ fn is_ref_name(text: &str) -> bool {
         && !text.contains("@{")
         && !text.contains(forbidden)
         && text.split('/').all(component)
+}
+
+/// Whether only this link can reach an address; one of version 4 may be written as one of version 6.
+pub(crate) fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.to_ipv4().is_some_and(|ip| ip.is_link_local()),
+    }
+}
+
+fn names_link_local(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => is_link_local(ip.into()),
+        Some(Host::Ipv6(ip)) => is_link_local(ip.into()),
+        Some(Host::Domain(_)) | None => false,
+    }
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -453,6 +469,8 @@ mod tests {
             "http://example.com/r",
             "https://u:p@h/r",
             "https://h/r?x",
+            "https://169.254.169.254/o/r",
+            "https://[::ffff:169.254.169.254]/o/r",
             "",
             "file:///r",
             "/r",

@@ -1,5 +1,7 @@
 //! The listener: it parses, it refuses, and it hands an assignment to the driver. No route can move a task that is under way.
 
+mod door;
+
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::driver::{Assign, Assigned};
 use crate::ids::{ApiUrl, TaskId};
@@ -17,6 +20,9 @@ use crate::machine::Assignment;
 use crate::secret::Secret;
 use crate::telemetry::{Metrics, Status};
 use crate::trace::Trace;
+
+use door::{BODY_TIME, Owed};
+pub(crate) use door::{bind, serve};
 
 /// A `POST /task` body may have this many bytes (contract, section 1).
 const BODY_LIMIT: usize = 64 * 1024;
@@ -84,6 +90,14 @@ impl Refused {
         }
     }
 
+    fn too_slow() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the answer takes too long",
+            "the journal may be on a slow disk; ask again: what was taken by then is accepted again",
+        )
+    }
+
     fn bad_request(error: &'static str, details: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error, details)
     }
@@ -93,15 +107,8 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut response = (self.status, axum::Json(self.body)).into_response();
         let headers = response.headers_mut();
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                // What was announced is not read: the connection is of no more use.
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
@@ -130,8 +137,11 @@ async fn assign(State(listener): State<Listener>, request: Request<Body>) -> Res
             "the journal cannot be written",
         )
     };
-    let asked = Assign { assignment, answer };
-    listener.inbox.send(asked).await.map_err(|_| unwritable())?;
+    let place = listener.inbox.reserve().await.map_err(|_| unwritable())?;
+    if let Some(owed) = parts.extensions.get::<Owed>() {
+        owed.begin();
+    }
+    place.send(Assign { assignment, answer });
     match answered.await.map_err(|_| unwritable())? {
         Assigned::Accepted => Ok(axum::Json(serde_json::json!({"status": "accepted"})).into_response()),
         Assigned::Other(own) => Err(Refused::new(
@@ -151,9 +161,7 @@ fn authorize(listener: &Listener, headers: &HeaderMap) -> Result<(), Refused> {
     let Some(token) = &listener.task_token else {
         return Ok(());
     };
-    let given = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
+    let given = one(headers, header::AUTHORIZATION)
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, given)| given.trim());
@@ -176,10 +184,15 @@ fn authorize(listener: &Listener, headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
+/// A header that is there once: of two, somebody before us may have looked at the other one.
+fn one(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).into_iter();
+    let value = values.next()?;
+    values.next().is_none().then(|| value.to_str().ok()).flatten()
+}
+
 fn json_only(headers: &HeaderMap) -> Result<(), Refused> {
-    let media_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
+    let media_type = one(headers, header::CONTENT_TYPE)
         .and_then(|value| value.split(';').next())
         .map(|value| value.trim().to_ascii_lowercase());
     match media_type.as_deref() {
@@ -207,10 +220,15 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
     if announced.is_some_and(|bytes| bytes > BODY_LIMIT as u64) {
         return Err(too_large());
     }
-    match axum::body::to_bytes(body, BODY_LIMIT).await {
-        Ok(bytes) => Ok(bytes),
-        Err(error) if is_too_long(&error) => Err(too_large()),
-        Err(error) => Err(Refused::bad_request("the body could not be read", error.to_string())),
+    match timeout(BODY_TIME, axum::body::to_bytes(body, BODY_LIMIT)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) if is_too_long(&error) => Err(too_large()),
+        Ok(Err(error)) => Err(Refused::bad_request("the body could not be read", error.to_string())),
+        Err(_) => Err(Refused::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the body did not come in time",
+            format!("it may take {} s", BODY_TIME.as_secs()),
+        )),
     }
 }
 
@@ -254,7 +272,9 @@ fn allow(listener: &Listener, api_url: &ApiUrl) -> Result<(), Refused> {
         ));
     }
     let host = api_url.host().unwrap_or_default();
-    if listener.api_allow.is_empty() || listener.api_allow.iter().any(|h| h.trim().eq_ignore_ascii_case(&host)) {
+    // Both sides are in the URL parser's own spelling; the dot that ends a full name is no part of it.
+    let name = |host: &str| host.strip_suffix('.').unwrap_or(host).to_owned();
+    if listener.api_allow.is_empty() || listener.api_allow.iter().any(|allowed| name(allowed) == name(&host)) {
         Ok(())
     } else {
         Err(forbidden(format!(
@@ -281,3 +301,6 @@ async fn metrics(State(listener): State<Listener>) -> Response {
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;

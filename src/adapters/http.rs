@@ -3,11 +3,13 @@
 use std::error::Error as _;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, redirect, retry};
 use rustls::RootCertStore;
@@ -16,6 +18,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 
+use crate::ids::is_link_local;
 use crate::text::excerpt;
 use url::{Host, Url};
 
@@ -107,9 +110,28 @@ pub enum HttpSetupError {
     Client(String),
 }
 
+/// Names are resolved as the system does, less the addresses that only this link can reach: cloud metadata lives there,
+/// and a name that leads to it passes every check of an address. A proxy resolves names itself.
+#[derive(Debug)]
+struct BeyondThisLink;
+
+impl Resolve for BeyondThisLink {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let beyond: Vec<SocketAddr> = found.filter(|address| !is_link_local(address.ip())).collect();
+            if beyond.is_empty() {
+                let why = "the name leads to link-local addresses alone, which belong to the machine";
+                return Err(why.into());
+            }
+            Ok(Box::new(beyond.into_iter()) as Addrs)
+        })
+    }
+}
+
 /// Builds the client that the task API and the forge share.
 ///
-/// It follows no redirect, keeps no cookie, resends nothing, and opens a connection for each request: one kept from
+/// It connects to no link-local address by a name, follows no redirect, keeps no cookie, resends nothing, and opens a connection for each request: one kept from
 /// before may be closed by the peer in the very moment it is used again, which cannot be told from a lost answer.
 pub fn build_client(options: &HttpOptions) -> Result<Client, HttpSetupError> {
     // An error here says that a provider is installed already: by an earlier call, or by whoever embeds this crate.
@@ -119,6 +141,7 @@ pub fn build_client(options: &HttpOptions) -> Result<Client, HttpSetupError> {
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
+        .dns_resolver(BeyondThisLink)
         .pool_max_idle_per_host(0)
         .connect_timeout(options.connect_timeout)
         .timeout(options.total_timeout);

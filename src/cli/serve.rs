@@ -1,18 +1,16 @@
 //! `runner serve`: listen, run one task, exit.
 
-use std::future::IntoFuture;
 use std::time::Duration;
 
 use clap::Args;
 use runner_journal::Journal;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CliError;
 use super::local::{clock, on_runtime, term, tidy};
 use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Parts};
-use crate::server::{Listener, router};
+use crate::server::{self, Listener, router};
 use crate::steps::World;
 use crate::survival::{self, Ground};
 use crate::telemetry::{Metrics, Status, Telemetry};
@@ -46,9 +44,7 @@ async fn serve(settings: Settings) -> Result<u8, CliError> {
     // What can be refused is refused before anything is made: exit 2 has touched nothing.
     let world = World::new(&settings)?;
     let address = settings.options.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| CliError::Listen { address, source })?;
+    let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;
     survival::log(&Ground::here(|name| std::env::var_os(name)).losses(&settings));
     let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
@@ -79,8 +75,7 @@ async fn serve(settings: Settings) -> Result<u8, CliError> {
     })?;
     // The listener lives as long as the process: /healthz answers to the last moment.
     let (end, ended) = oneshot::channel::<()>();
-    let serving = axum::serve(listener, routes).with_graceful_shutdown(async { drop(ended.await) });
-    let serving = tokio::spawn(serving.into_future());
+    let serving = tokio::spawn(server::serve(listener, routes, ended));
     let exit = driver.drive().await;
     if let Ok(exit) = &exit {
         tidy(*exit, &settings);

@@ -306,6 +306,9 @@ async fn what_is_malformed_gets_its_code_and_is_told_what_is_wrong_and_moves_not
         assert_eq!(status, 415, "{media_type:?}");
         says(&body, "application/json", "415");
     }
+    // One that a reader before us may not have seen is no media type.
+    let twice = post(&address, outside.assignment()).header("content-type", "text/plain");
+    assert_eq!(answer(twice).await.0, 415, "two media types");
     for (request, code) in [
         (client().get(format!("{address}/")), 404),
         (client().get(format!("{address}/task/t-1")), 404),
@@ -357,6 +360,11 @@ async fn a_body_that_is_too_large_is_refused_unread_where_it_is_announced_and_cu
         says(&serde_json::from_str(body).unwrap(), "65536", case);
     }
 
+    // Who sends all of it is answered too, and not cut off while it does.
+    for _ in 0..5 {
+        let (status, _) = answer(post(&address, " ".repeat(1 << 20))).await;
+        assert_eq!(status, 413);
+    }
     let mut padded = outside.assignment();
     padded.push_str(&" ".repeat(64 * 1024 - padded.len()));
     assert_eq!(answer(post(&address, padded)).await.0, 200, "64 KiB are taken");
@@ -394,6 +402,17 @@ async fn a_task_token_is_asked_for_and_no_other_credential_opens() {
             assert_eq!(response.headers()["www-authenticate"], "Bearer");
             says(&response.json().await.unwrap(), "bearer token", "401");
         }
+        for twice in [
+            ["Bearer s3cret-token", "Bearer wrong"],
+            ["Bearer wrong", "Bearer s3cret-token"],
+            ["Bearer s3cret-token"; 2],
+        ] {
+            let mut request = post(&address, outside.assignment());
+            for value in twice {
+                request = request.header("authorization", value);
+            }
+            assert_eq!(answer(request).await.0, 401, "{twice:?}");
+        }
         for route in ["/healthz", "/status", "/metrics"] {
             assert_eq!(answer(get(&address, route)).await.0, 200, "{route} is open");
         }
@@ -415,6 +434,8 @@ async fn only_the_hosts_of_the_allow_list_may_be_named() {
         "http://xapi.example",
         "http://api.example.org",
         "http://[::1]",
+        "http://127.0.0.1.api.example",
+        "https://[::ffff:127.0.0.1]:8081",
     ] {
         let body = json!({"taskID": "t-1", "apiURL": refused}).to_string();
         let (status, body) = answer(post(&address, body)).await;

@@ -13,6 +13,7 @@ mod docs;
 mod doctor;
 mod door;
 mod faults;
+mod flood;
 mod git;
 mod harness;
 mod init;

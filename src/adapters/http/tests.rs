@@ -192,6 +192,24 @@ async fn no_redirect_is_followed_and_no_cookie_kept() {
 }
 
 #[tokio::test]
+async fn a_name_is_resolved_to_no_link_local_address() {
+    let resolved = async |name: &str| {
+        let found = BeyondThisLink.resolve(name.parse().unwrap()).await;
+        found
+            .map(Iterator::collect::<Vec<_>>)
+            .map_err(|error| error.to_string())
+    };
+    // What the system takes for a name may be an address, which needs no question to the network.
+    for metadata in ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254"] {
+        let error = resolved(metadata).await.unwrap_err();
+        assert!(error.contains("link-local"), "{metadata}: {error}");
+        let control = tokio::net::lookup_host((metadata, 0)).await.unwrap();
+        assert_eq!(control.count(), 1, "{metadata}");
+    }
+    assert!(!resolved("localhost").await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn every_request_has_a_connection_of_its_own() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
