@@ -7,6 +7,7 @@ pub mod api;
 pub mod forge;
 pub mod git;
 pub mod http;
+pub mod model;
 
 #[cfg(test)]
 pub(crate) mod hostile;

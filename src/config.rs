@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -14,6 +15,7 @@ use url::Url;
 
 use crate::adapters::agent::{AgentKind, MicroUsd};
 use crate::adapters::git::Author;
+use crate::adapters::model::{Prices, PricesError, UNDOING_VARIABLES, Upstream, UpstreamError};
 use crate::ids::{BranchName, LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{Millis, NoChanges, OnTerm, Policy};
 use crate::sandbox::{self, Confinement, Exposed, NoPorts, Ports};
@@ -125,9 +127,18 @@ pub struct Options {
     #[arg(long, env = "RUNNER_AGENT_MAX_TURNS", default_value = "50", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     pub agent_max_turns: u32,
 
-    /// How much the agent may spend, in US dollars
+    /// How much the agent may spend, in US dollars, over all attempts
     #[arg(long, env = "RUNNER_AGENT_MAX_BUDGET_USD", default_value = "10.00", value_parser = usd, value_name = "USD")]
     pub agent_max_budget_usd: MicroUsd,
+
+    /// A file with the key for the model's API, read anew for each request
+    /// [default: what ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN has]
+    #[arg(long, env = "RUNNER_MODEL_KEY_FILE", value_name = "FILE")]
+    pub model_key_file: Option<PathBuf>,
+
+    /// A file with prices of models, which count before the built-in list prices
+    #[arg(long, env = "RUNNER_MODEL_PRICES", value_name = "FILE")]
+    pub model_prices: Option<PathBuf>,
 
     /// How long the agent may run, over all attempts
     #[arg(long, env = "RUNNER_AGENT_TIMEOUT", default_value = "25m", value_parser = duration, value_name = "DURATION")]
@@ -212,6 +223,8 @@ pub struct Settings {
     pub workspace: PathBuf,
     /// Which agent runs, with what it needs.
     pub agent: AgentChoice,
+    /// The model's API for `claude`, where there is a key for it.
+    pub model: Option<Upstream>,
     /// Whether the sandbox has to be there.
     pub sandbox: sandbox::Mode,
     /// What `/task` asks for.
@@ -235,6 +248,21 @@ pub enum ConfigError {
     /// `RUNNER_AGENT=command` without a command.
     #[error("RUNNER_AGENT=command needs RUNNER_AGENT_COMMAND: the command line to run")]
     NoAgentCommand,
+    /// A variable that would take the model's key past the proxy.
+    #[error(
+        "RUNNER_AGENT_ENV names {name}, which claude does not get: the runner keeps the key and reaches the model for it; \
+         leave the name out"
+    )]
+    UndoesProxy {
+        /// The variable.
+        name: &'static str,
+    },
+    /// No way to the model's API.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// No prices.
+    #[error("RUNNER_MODEL_PRICES: {0}")]
+    Prices(#[from] PricesError),
     /// A file that is named and cannot be read.
     #[error("{variable} names {}, which cannot be read: {source}", path.display())]
     UnreadableFile {
@@ -338,13 +366,16 @@ impl Settings {
         for (variable, file) in [
             ("RUNNER_CA_FILE", &options.ca_file),
             ("RUNNER_API_TOKEN_FILE", &options.api_token_file),
+            ("RUNNER_MODEL_KEY_FILE", &options.model_key_file),
         ] {
             if let Some(path) = file {
                 read(variable, path)?;
             }
         }
         let seal_key = options.seal_key_file.as_deref().map(seal_key).transpose()?;
+        let model = model(&options, &agent, &env)?;
         let settings = Self {
+            model,
             journal: options.journal.clone().unwrap_or_else(|| state_dir.join("journal.db")),
             secrets_dir: options.secrets_dir.clone().unwrap_or(secrets),
             workspace: options.workspace.clone().unwrap_or(workspace),
@@ -393,6 +424,14 @@ impl Settings {
                 })?;
             }
         }
+        if let Some(file) = &self.options.model_key_file {
+            reach
+                .excludes(std::slice::from_ref(file))
+                .map_err(|exposed| ConfigError::Exposed {
+                    variable: "RUNNER_MODEL_KEY_FILE",
+                    exposed,
+                })?;
+        }
         // `prefer` may come to run without a sandbox, and then nothing is hidden by its place.
         if self.sandbox == sandbox::Mode::Require {
             for (variable, directory) in [
@@ -429,6 +468,7 @@ impl Settings {
             api_patience_ms: millis(self.options.api_patience),
             agent_attempts: self.options.agent_attempts,
             agent_timeout_ms: millis(self.options.agent_timeout),
+            agent_budget_micro_usd: self.options.agent_max_budget_usd.micros(),
             max_boots: self.options.max_boots,
             no_changes: self.options.no_changes,
             on_term: self.options.on_term,
@@ -573,6 +613,27 @@ fn read(variable: &'static str, path: &Path) -> Result<String, ConfigError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// How `claude` reaches its model. A `command` has what `RUNNER_AGENT_ENV` hands over.
+fn model(
+    options: &Options,
+    agent: &AgentChoice,
+    env: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<Upstream>, ConfigError> {
+    let prices = Arc::new(Prices::load(options.model_prices.as_deref())?);
+    match agent {
+        AgentChoice::Command(_) => return Ok(None),
+        AgentChoice::Claude => {}
+    }
+    let undoing = UNDOING_VARIABLES
+        .into_iter()
+        .find(|name| options.agent_env.iter().any(|given| given == name));
+    if let Some(name) = undoing {
+        return Err(ConfigError::UndoesProxy { name });
+    }
+    let (key_file, ca_file) = (options.model_key_file.clone(), options.ca_file.clone());
+    Ok(Upstream::from_environment(key_file, prices, ca_file, env)?)
 }
 
 fn seal_key(path: &Path) -> Result<SealKey, ConfigError> {

@@ -142,7 +142,6 @@ impl Report {
 struct Here<'a> {
     settings: &'a Settings,
     ground: Ground,
-    env: &'a dyn Fn(&str) -> Option<OsString>,
     /// Our binary, for the sandbox's survey.
     runner: PathBuf,
 }
@@ -153,7 +152,6 @@ pub fn examine(settings: &Settings, env: &dyn Fn(&str) -> Option<OsString>) -> R
     let here = Here {
         settings,
         ground: Ground::here(env),
-        env,
         runner: std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe")),
     };
     let mut checks = vec![git::check(), agent::check(&here)];

@@ -63,6 +63,8 @@ pub enum Probe {
     NotDone {
         /// How long it ran, where that counts.
         ran_ms: Millis,
+        /// What it spent, in millionths of a US dollar, where that counts.
+        spent_micro_usd: u64,
     },
 }
 
@@ -380,7 +382,13 @@ impl<W: Execute> Driver<W> {
                 };
                 Ok(Came::Facts(vec![probed(Finding::Done), ended]))
             }
-            Some(Ok(Probe::NotDone { ran_ms })) => Ok(Came::Facts(vec![probed(Finding::NotDone { ran_ms })])),
+            Some(Ok(Probe::NotDone {
+                ran_ms,
+                spent_micro_usd,
+            })) => Ok(Came::Facts(vec![probed(Finding::NotDone {
+                ran_ms,
+                spent_micro_usd,
+            })])),
             Some(Err(lost)) => Ok(Came::Facts(vec![lost.noted(name, at)])),
             None => self.run_out(),
         }

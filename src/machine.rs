@@ -14,6 +14,7 @@ mod verdict;
 
 pub use diagram::mermaid;
 pub use effect::{AgentRun, ClaimPatience, Effect, EffectName, StartPatience, TokenHistory};
+pub(crate) use event::is_zero;
 pub use event::{Ack, Assignment, Event, Fact, Finding, Note, Outcome, Trouble};
 pub use failure::Failure;
 pub use plan::{CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan};

@@ -10,7 +10,7 @@ use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{
     Ack, AgentReport, Assignment, Checkout, EffectName, Event, Fact, Failure, Finding, Handover, IllegalTransition,
     Millis, Note, Outcome, PullRequest, Run, StateName, TokenFacts, Trouble, UnreadableVerdict, Verdict,
-    idempotency_key, transition,
+    idempotency_key, is_zero, transition,
 };
 use crate::task::{Task, TaskError};
 
@@ -113,6 +113,8 @@ enum OutcomeBody {
         after_ms: Option<Millis>,
         #[serde(default)]
         ran_ms: Millis,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        spent_micro_usd: u64,
     },
     Failed {
         failure: Failure,
@@ -127,6 +129,8 @@ enum OutcomeBody {
     Superseded,
     Parked {
         ran_ms: Millis,
+        #[serde(default, skip_serializing_if = "is_zero")]
+        spent_micro_usd: u64,
     },
 }
 
@@ -246,11 +250,13 @@ fn outcome_body(outcome: &Outcome) -> OutcomeBody {
             cause,
             after_ms,
             ran_ms,
+            spent_micro_usd,
         } => OutcomeBody::Retry {
             trouble: *trouble,
             cause: cause.clone(),
             after_ms: *after_ms,
             ran_ms: *ran_ms,
+            spent_micro_usd: *spent_micro_usd,
         },
         Outcome::Failed { failure, cause, agent } => OutcomeBody::Failed {
             failure: *failure,
@@ -262,7 +268,13 @@ fn outcome_body(outcome: &Outcome) -> OutcomeBody {
             cause: cause.clone(),
         },
         Outcome::Superseded => OutcomeBody::Superseded,
-        Outcome::Parked { ran_ms } => OutcomeBody::Parked { ran_ms: *ran_ms },
+        Outcome::Parked {
+            ran_ms,
+            spent_micro_usd,
+        } => OutcomeBody::Parked {
+            ran_ms: *ran_ms,
+            spent_micro_usd: *spent_micro_usd,
+        },
     }
 }
 
@@ -370,16 +382,24 @@ fn read_outcome(body: OutcomeBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>
             cause,
             after_ms,
             ran_ms,
+            spent_micro_usd,
         } => Outcome::Retry {
             trouble,
             cause,
             after_ms,
             ran_ms,
+            spent_micro_usd,
         },
         OutcomeBody::Failed { failure, cause, agent } => Outcome::Failed { failure, cause, agent },
         OutcomeBody::GivenUp { failure, cause } => Outcome::GivenUp { failure, cause },
         OutcomeBody::Superseded => Outcome::Superseded,
-        OutcomeBody::Parked { ran_ms } => Outcome::Parked { ran_ms },
+        OutcomeBody::Parked {
+            ran_ms,
+            spent_micro_usd,
+        } => Outcome::Parked {
+            ran_ms,
+            spent_micro_usd,
+        },
     })
 }
 

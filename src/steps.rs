@@ -13,6 +13,7 @@ use crate::adapters::agent::{Activity, Agent};
 use crate::adapters::api::{ApiError, TaskApi};
 use crate::adapters::git::{Author, GitError, PrivateRepository};
 use crate::adapters::http::{self, HttpOptions, HttpSetupError, Proxies};
+use crate::adapters::model::Upstream;
 use crate::config::Settings;
 use crate::driver::{AnswerLost, Call, Execute, Probe};
 use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
@@ -45,6 +46,7 @@ pub struct World {
     seal: Seal,
     agent: Agent,
     allowance: agent::Allowance,
+    model: Option<Upstream>,
     author: Author,
     places: Places,
     repos: RepoPolicy,
@@ -104,6 +106,7 @@ struct Places {
     journal: PathBuf,
     secrets: PathBuf,
     seal_key: Option<PathBuf>,
+    model_key: Option<PathBuf>,
     workspace: PathBuf,
 }
 
@@ -143,6 +146,7 @@ impl World {
             journal: settings.journal.clone(),
             secrets: settings.secrets_dir.clone(),
             seal_key: options.seal_key_file.clone(),
+            model_key: options.model_key_file.clone(),
             workspace: settings.workspace.clone(),
         };
         Ok(Self {
@@ -166,6 +170,7 @@ impl World {
                     .cloned()
                     .collect(),
             },
+            model: settings.model.clone(),
             author: options.git_author.clone(),
             places,
             repos: settings.repos,
@@ -256,7 +261,10 @@ impl Execute for World {
     async fn probe(&self, effect: &Effect, call: &Call) -> Result<Probe, AnswerLost> {
         match effect {
             // Telling and asking twice does no harm, and the API deduplicates the verdict.
-            Effect::Start { .. } | Effect::Data | Effect::Report { .. } => Ok(Probe::NotDone { ran_ms: 0 }),
+            Effect::Start { .. } | Effect::Data | Effect::Report { .. } => Ok(Probe::NotDone {
+                ran_ms: 0,
+                spent_micro_usd: 0,
+            }),
             Effect::Token { .. } => Ok(token::probe(self)),
             Effect::Clone { .. } => clone::probe(self, call).await,
             Effect::Agent(run) => agent::probe(self, run, call).await,
@@ -311,6 +319,7 @@ fn retry(cause: impl AsRef<str>, after: Option<Duration>) -> Outcome {
         cause: bounded(cause),
         after_ms: after.map(|a| Millis::try_from(a.as_millis()).unwrap_or(Millis::MAX)),
         ran_ms: 0,
+        spent_micro_usd: 0,
     }
 }
 

@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::adapters::model::Access;
 use crate::ids::TaskId;
 
-pub(crate) use claude::CREDENTIALS;
 pub use claude::{Claude, MEASURED_WITH, session_id};
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
@@ -94,6 +94,8 @@ pub struct Surroundings<'a> {
     pub standing: Standing,
     /// What is left to be spent, where the agent can be told.
     pub budget: MicroUsd,
+    /// How it reaches its model, where the runner has a key for that.
+    pub model: Option<&'a Access>,
     /// `RUNNER_AGENT_ENV`: names of further variables that it gets as they are.
     pub passed: &'a [String],
     /// The runner's own environment.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Certificate, Client, RequestBuilder, Response, StatusCode, redirect, retry};
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response, StatusCode, redirect, retry};
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
@@ -31,6 +31,8 @@ pub const RETRY_AFTER_LIMIT: Duration = Duration::from_mins(5);
 /// Sent with every request.
 pub const USER_AGENT: &str = concat!("runner/", env!("CARGO_PKG_VERSION"));
 
+/// How long a connection for streams is kept for the next one. Shorter than a peer's own, so that ours is not the late one.
+const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 /// How many bytes of an error's body are looked at; the rest is not read.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
 
@@ -134,6 +136,18 @@ impl Resolve for BeyondThisLink {
 /// It connects to no link-local address by a name, follows no redirect, keeps no cookie, resends nothing, and opens a connection for each request: one kept from
 /// before may be closed by the peer in the very moment it is used again, which cannot be told from a lost answer.
 pub fn build_client(options: &HttpOptions) -> Result<Client, HttpSetupError> {
+    build(options, |builder| {
+        builder.pool_max_idle_per_host(0).timeout(options.total_timeout)
+    })
+}
+
+/// Builds a client for answers that take as long as they take: no time-out but that for the connection, and connections
+/// are used again. The one who asked has to see to it that nothing is waited for in vain.
+pub fn build_streaming_client(options: &HttpOptions) -> Result<Client, HttpSetupError> {
+    build(options, |builder| builder.pool_idle_timeout(IDLE_CONNECTION))
+}
+
+fn build(options: &HttpOptions, more: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, HttpSetupError> {
     // An error here says that a provider is installed already: by an earlier call, or by whoever embeds this crate.
     drop(ring::default_provider().install_default());
     let mut builder = Client::builder()
@@ -142,16 +156,14 @@ pub fn build_client(options: &HttpOptions) -> Result<Client, HttpSetupError> {
         .retry(retry::never())
         .referer(false)
         .dns_resolver(BeyondThisLink)
-        .pool_max_idle_per_host(0)
-        .connect_timeout(options.connect_timeout)
-        .timeout(options.total_timeout);
+        .connect_timeout(options.connect_timeout);
     if options.proxies == Proxies::Direct {
         builder = builder.no_proxy();
     }
     if let Some(path) = &options.ca_file {
         builder = builder.tls_certs_merge(read_roots(path)?);
     }
-    builder
+    more(builder)
         .build()
         .map_err(|error| HttpSetupError::Client(whole_text(&error)))
 }
@@ -283,7 +295,7 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// An error of the client with everything below it; the address is left out, the caller knows it.
-fn whole_text(error: &reqwest::Error) -> String {
+pub(crate) fn whole_text(error: &reqwest::Error) -> String {
     let mut text = String::new();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -6,7 +6,8 @@ use nix::unistd::{AccessFlags, access};
 
 use super::program::{PATIENCE, Silent, version};
 use super::{Check, CheckName, Here};
-use crate::adapters::agent::{CREDENTIALS, MEASURED_WITH};
+use crate::adapters::agent::MEASURED_WITH;
+use crate::adapters::model::KEY_VARIABLES;
 use crate::config::AgentChoice;
 
 const SHELL: &str = "/bin/sh";
@@ -59,21 +60,27 @@ pub(super) fn model_key(here: &Here<'_>) -> Option<Check> {
         AgentChoice::Command(_) => return None,
     }
     let name = CheckName::ModelKey;
-    let set: Vec<&str> = CREDENTIALS
-        .into_iter()
-        .filter(|variable| (here.env)(variable).is_some_and(|value| !value.is_empty()))
-        .collect();
     let passed = here.settings.options.agent_env.join(", ");
-    Some(match (set.is_empty(), passed.is_empty()) {
-        (false, _) => Check::ok(name, format!("{} set", set.join(", "))),
-        (true, false) => Check::ok(
+    Some(match (&here.settings.model, passed.is_empty()) {
+        (Some(model), _) => Check::ok(
+            name,
+            format!(
+                "{} set; the runner keeps it, and the agent reaches {} through it",
+                model.key.name(),
+                model.base
+            ),
+        ),
+        (None, false) => Check::ok(
             name,
             format!("none of the known ones; RUNNER_AGENT_ENV passes {passed}"),
         ),
-        (true, true) => Check::warn(
+        (None, true) => Check::warn(
             name,
-            format!("none of {} is set: claude has no model to ask", CREDENTIALS.join(", ")),
-            "set ANTHROPIC_API_KEY, or name what it needs in RUNNER_AGENT_ENV",
+            format!(
+                "none of {} is set: claude has no model to ask",
+                KEY_VARIABLES.join(", ")
+            ),
+            "set ANTHROPIC_API_KEY or RUNNER_MODEL_KEY_FILE, or name what it needs in RUNNER_AGENT_ENV",
         ),
     })
 }

@@ -99,6 +99,7 @@ fn retry() -> Outcome {
         cause: "refused".to_owned(),
         after_ms: None,
         ran_ms: 0,
+        spent_micro_usd: 0,
     }
 }
 
@@ -204,7 +205,10 @@ impl Outside {
         };
         match found {
             Some(fact) => Probe::Ended(done(fact)),
-            None => Probe::NotDone { ran_ms: 1 },
+            None => Probe::NotDone {
+                ran_ms: 1,
+                spent_micro_usd: 0,
+            },
         }
     }
 
@@ -284,6 +288,7 @@ fn policy() -> Policy {
         api_patience_ms: 600_000,
         agent_attempts: 3,
         agent_timeout_ms: 1_500_000,
+        agent_budget_micro_usd: 10_000_000,
         max_boots: 5,
         no_changes: NoChanges::Fail,
         on_term: OnTerm::Report,

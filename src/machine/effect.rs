@@ -105,6 +105,8 @@ pub struct AgentRun {
     pub checkout: Checkout,
     /// How long it may run.
     pub time_left_ms: Millis,
+    /// What earlier attempts have spent, in millionths of a US dollar.
+    pub spent_micro_usd: u64,
 }
 
 /// Whether `started` may be tried again. It is best effort: the task goes on without it.

@@ -123,7 +123,16 @@ pub enum Finding {
         /// How long the lost attempt ran, where that counts.
         #[serde(default)]
         ran_ms: Millis,
+        /// What it spent, in millionths of a US dollar, where that counts.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        spent_micro_usd: u64,
     },
+}
+
+/// For fields that most rows would have for nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+pub(crate) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What came of an effect.
@@ -144,6 +153,8 @@ pub enum Outcome {
         after_ms: Option<Millis>,
         /// How long it ran, where that counts.
         ran_ms: Millis,
+        /// What it spent, in millionths of a US dollar, where that counts.
+        spent_micro_usd: u64,
     },
     /// It cannot be done, and the task has failed.
     Failed {
@@ -167,6 +178,8 @@ pub enum Outcome {
     Parked {
         /// How long it ran.
         ran_ms: Millis,
+        /// What it spent, in millionths of a US dollar.
+        spent_micro_usd: u64,
     },
 }
 

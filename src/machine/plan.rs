@@ -38,6 +38,8 @@ pub struct Policy {
     pub agent_attempts: u32,
     /// How long it may run, over all attempts (`RUNNER_AGENT_TIMEOUT`).
     pub agent_timeout_ms: Millis,
+    /// How much it may spend, over all attempts, in millionths of a US dollar (`RUNNER_AGENT_MAX_BUDGET_USD`).
+    pub agent_budget_micro_usd: u64,
     /// Unclean ends in a row that reach no new state (`RUNNER_MAX_BOOTS`).
     pub max_boots: u32,
     /// Whether an agent that changed nothing has failed (`RUNNER_NO_CHANGES`).
@@ -344,6 +346,13 @@ fn exhausted(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> Opt
                     Failure::AgentTimedOut,
                     format!("It ran for {} s in all.", tally.ran_ms / 1000),
                 ))
+            } else if tally.spent_micro_usd >= policy.agent_budget_micro_usd {
+                let dollars = tally.spent_micro_usd / 1_000_000;
+                let cents = tally.spent_micro_usd % 1_000_000 / 10_000;
+                Some((
+                    Failure::AgentBudgetExceeded,
+                    format!("It spent ${dollars}.{cents:02} in {counted} attempts."),
+                ))
             } else if counted >= policy.agent_attempts {
                 Some((Failure::AgentLost, format!("It was started {counted} times.")))
             } else {
@@ -415,6 +424,7 @@ fn next_effect(run: &Run, state: &State, situation: Situation, policy: &Policy) 
             token: token.clone(),
             checkout: checkout.clone(),
             time_left_ms: (policy.agent_timeout_ms - run.tally(EffectName::Agent).ran_ms).max(0),
+            spent_micro_usd: run.tally(EffectName::Agent).spent_micro_usd,
         })),
         State::Cloned {
             task,

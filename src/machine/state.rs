@@ -133,7 +133,7 @@ pub struct AgentReport {
     /// Its last words, bounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Millionths of a US dollar, as the agent itself counts.
+    /// Millionths of a US dollar, over all attempts: as the runner counts them where it does, else as the agent does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost_micro_usd: Option<u64>,
     /// Turns taken.
@@ -281,6 +281,8 @@ pub struct Tally {
     pub claims: u32,
     /// How long attempts that came to nothing have run (`agent` only).
     pub ran_ms: Millis,
+    /// What they have spent, in millionths of a US dollar (`agent` only).
+    pub spent_micro_usd: u64,
 }
 
 /// What a journal adds up to: the fold of [`super::transition()`] over its events.

@@ -16,6 +16,7 @@ fn policy() -> Policy {
         api_patience_ms: 600_000,
         agent_attempts: 2,
         agent_timeout_ms: 1_500_000,
+        agent_budget_micro_usd: 10_000_000,
         max_boots: 5,
         no_changes: NoChanges::Fail,
         on_term: OnTerm::Report,
@@ -104,7 +105,10 @@ fn first_event_of(run: &Run, planned: &Plan) -> Option<Event> {
         Plan::Probe { effect, attempt } => Some(Event::Probed {
             effect: effect.name(),
             attempt: *attempt,
-            finding: Finding::NotDone { ran_ms: 0 },
+            finding: Finding::NotDone {
+                ran_ms: 0,
+                spent_micro_usd: 0,
+            },
             at,
         }),
         Plan::GiveUp {
@@ -169,6 +173,7 @@ fn retry(trouble: Trouble) -> Outcome {
         cause: "no".to_owned(),
         after_ms: None,
         ran_ms: 0,
+        spent_micro_usd: 0,
     }
 }
 
@@ -226,7 +231,10 @@ fn what_a_409_to_the_token_means_follows_from_what_came_before() {
     let not_done = Event::Probed {
         effect: EffectName::Token,
         attempt: 1,
-        finding: Finding::NotDone { ran_ms: 0 },
+        finding: Finding::NotDone {
+            ran_ms: 0,
+            spent_micro_usd: 0,
+        },
         at: 0,
     };
     let refused = |trouble| ended(EffectName::Token, 1, retry(trouble), 0);
@@ -299,6 +307,7 @@ fn a_claimed_task_is_told_five_times_over_a_minute_and_then_taken() {
             cause: "claimed".to_owned(),
             after_ms: Some(CLAIM_PAUSE_MS),
             ran_ms: 0,
+            spent_micro_usd: 0,
         };
         history.push(ended(EffectName::Report, attempt, claimed, i64::from(attempt) * 12_000));
         let run = fold(&history).unwrap();
@@ -356,7 +365,10 @@ fn an_agent_that_is_lost_too_often_is_a_failure_and_a_parked_start_does_not_coun
         other => panic!("{other:?}"),
     }
     assert!(matches!(
-        lost(|| Outcome::Parked { ran_ms: 0 }),
+        lost(|| Outcome::Parked {
+            ran_ms: 0,
+            spent_micro_usd: 0
+        }),
         Plan::Do { attempt: 3, .. }
     ));
 }

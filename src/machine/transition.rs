@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::effect::EffectName;
 use super::event::{Ack, Event, Fact, Finding, Note, Outcome, Trouble};
-use super::state::{Attempt, Boot, Millis, Run, State, StateName, Work};
+use super::state::{Attempt, Boot, Millis, Run, State, StateName, Tally, Work};
 use super::verdict::{Ending, VerdictKind};
 use crate::ids::RepoUrl;
 
@@ -231,9 +231,13 @@ fn probe(run: &mut Run, effect: EffectName, attempt: u32, finding: Finding, at: 
     match finding {
         // The outcome follows in the same transaction, and closes the intent.
         Finding::Done => {}
-        Finding::NotDone { ran_ms } => {
+        Finding::NotDone {
+            ran_ms,
+            spent_micro_usd,
+        } => {
             tally.unclear += 1;
             tally.ran_ms += ran_ms.max(0);
+            spend(tally, spent_micro_usd);
             run.open = None;
         }
     }
@@ -254,11 +258,13 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
             trouble,
             after_ms,
             ran_ms,
+            spent_micro_usd,
             ..
         } => {
             tally.misses += 1;
             tally.retry_after_ms = *after_ms;
             tally.ran_ms += (*ran_ms).max(0);
+            spend(tally, *spent_micro_usd);
             match trouble {
                 Trouble::MintFailed => tally.mint_failures += 1,
                 Trouble::Claimed => tally.claims += 1,
@@ -295,12 +301,20 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
             run.ending = Some(Ending::Superseded);
             Ok(())
         }
-        Outcome::Parked { ran_ms } => {
+        Outcome::Parked {
+            ran_ms,
+            spent_micro_usd,
+        } => {
             tally.parked += 1;
             tally.ran_ms += (*ran_ms).max(0);
+            spend(tally, *spent_micro_usd);
             Ok(())
         }
     }
+}
+
+fn spend(tally: &mut Tally, micro_usd: u64) {
+    tally.spent_micro_usd = tally.spent_micro_usd.saturating_add(micro_usd);
 }
 
 /// What a fact makes of the state. The effect decides which fact can come, the state what it leads to.

@@ -155,8 +155,11 @@ fn details(run: &Run, ending: &Ending, message: &str, journal_head: &str) -> Val
         Ending::Failed { agent: Some(agent), .. } => Some(agent),
         Ending::Completed | Ending::Failed { agent: None, .. } | Ending::Superseded => state.and_then(State::agent),
     };
+    // What attempts that came to nothing have spent is told, too.
+    let lost = Some(run.tally(EffectName::Agent).spent_micro_usd).filter(|spent| *spent > 0);
+    let cost = said.and_then(|agent| agent.cost_micro_usd).or(lost);
+    put("costUSD", cost.map_or(Value::Null, usd));
     if let Some(agent) = said {
-        put("costUSD", agent.cost_micro_usd.map_or(Value::Null, usd));
         put("turns", json!(agent.turns));
         put("inputTokens", json!(agent.input_tokens));
         put("outputTokens", json!(agent.output_tokens));

@@ -159,8 +159,8 @@ impl Standing {
 
     fn let_in(&mut self, stream: TcpStream, routes: &Router) {
         let owed = Owed::default();
-        let talk = talk(stream, routes.clone(), owed.clone(), self.go_on.subscribe());
-        let task = tokio::spawn(talk);
+        let connection = talk(stream, routes.clone(), owed.clone(), self.go_on.subscribe());
+        let task = tokio::spawn(connection);
         self.connections.push_back(Connection { task, owed });
     }
 

@@ -13,6 +13,7 @@ use crate::adapters::agent::{
 };
 use crate::adapters::git::GitError;
 use crate::adapters::git::tree::lay_tree;
+use crate::adapters::model::{Proxy, Spent};
 use crate::config::{AgentChoice, Settings};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
@@ -54,6 +55,8 @@ struct Files {
     prompt: PathBuf,
     transcript: PathBuf,
     report: PathBuf,
+    /// What it used of its model.
+    account: PathBuf,
 }
 
 impl Files {
@@ -63,21 +66,72 @@ impl Files {
             prompt: dir.join(format!("prompt-{attempt}.md")),
             transcript: dir.join(format!("transcript-{attempt}.jsonl")),
             report: dir.join(format!("ended-{attempt}.json")),
+            account: dir.join(format!("spent-{attempt}.json")),
         }
     }
 }
 
-pub(super) async fn probe(world: &World, _run: &AgentRun, call: &Call) -> Result<Probe, AnswerLost> {
+/// Why an agent is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The runner was told to stop.
+    Told,
+    /// It asked for more than it may spend.
+    Budget,
+}
+
+/// What an attempt cost, after what earlier ones did.
+struct Bill {
+    earlier: MicroUsd,
+    counted: Option<Spent>,
+}
+
+impl Bill {
+    fn new(run: &AgentRun, counted: Option<Spent>) -> Self {
+        Self {
+            earlier: MicroUsd::from_micros(run.spent_micro_usd),
+            // An agent that never asked through the proxy has its model elsewhere.
+            counted: counted.filter(|spent| spent.requests > 0),
+        }
+    }
+
+    /// What this attempt spent: as it was counted, but where an answer did not say what it used, no less than the agent says.
+    fn of_attempt(&self, said: &Said) -> Option<MicroUsd> {
+        match &self.counted {
+            Some(spent) if spent.unknown_requests == 0 => Some(spent.cost_micro_usd),
+            Some(spent) => Some(spent.cost_micro_usd.max(said.cost_usd.unwrap_or_default())),
+            None => said.cost_usd,
+        }
+    }
+
+    /// What all attempts spent; none where nothing is known.
+    fn in_all(&self, said: &Said) -> Option<u64> {
+        let attempt = self.of_attempt(said);
+        let known = attempt.is_some() || self.earlier > MicroUsd::default();
+        let sum = self
+            .earlier
+            .micros()
+            .saturating_add(attempt.unwrap_or_default().micros());
+        known.then_some(sum)
+    }
+}
+
+pub(super) async fn probe(world: &World, run: &AgentRun, call: &Call) -> Result<Probe, AnswerLost> {
     free(world).await.map_err(|e| lost(e.to_string()))?;
     let files = Files::of(world, call.attempt);
     let started = u64::try_from(call.intended_at).unwrap_or(0);
     let started = SystemTime::UNIX_EPOCH + Duration::from_millis(started);
     let found = agent::probe(world.agent.kind(), &files.transcript, &files.report, started);
+    let bill = Bill::new(run, Spent::kept(&files.account));
+    let not_done = |ran| Probe::NotDone {
+        ran_ms: millis(ran),
+        spent_micro_usd: bill.of_attempt(&Said::default()).unwrap_or_default().micros(),
+    };
     Ok(match found {
-        Ok(agent::Probe::Finished { judgement, ended }) => Probe::Ended(judged(&judgement, &ended)),
-        Ok(agent::Probe::NotFinished { ran }) => Probe::NotDone { ran_ms: millis(ran) },
+        Ok(agent::Probe::Finished { judgement, ended }) => Probe::Ended(judged(&judgement, &ended, &bill)),
+        Ok(agent::Probe::NotFinished { ran }) => not_done(ran),
         // What proves nothing is no proof: the agent runs again.
-        Err(_) => Probe::NotDone { ran_ms: 0 },
+        Err(_) => not_done(Duration::ZERO),
     })
 }
 
@@ -88,13 +142,15 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     or_outcome!(free(world).await.map_err(|e| not_started(&e.to_string())));
     or_outcome!(lay(world, run).await);
     let files = Files::of(world, call.attempt);
-    let launch = or_outcome!(launch(world, run, call, &files, in_force.as_ref()));
+    let model = or_outcome!(model_proxy(world, run, &files).await);
+    let launch = or_outcome!(launch(world, run, call, &files, in_force.as_ref(), model.as_ref()));
     let timeout = Duration::from_millis(u64::try_from(run.time_left_ms).unwrap_or(0));
     let mut told = call.stop.clone();
     let stop = async {
-        // Without anybody who could tell, nobody does.
-        if told.wait_for(|stopping| *stopping != Stopping::No).await.is_err() {
-            std::future::pending::<()>().await;
+        tokio::select! {
+            // Without anybody who could tell, nobody does.
+            Ok(_) = told.wait_for(|stopping| *stopping != Stopping::No) => Why::Told,
+            () = out_of_budget(model.as_ref()) => Why::Budget,
         }
     };
     let kind = world.agent.kind();
@@ -109,11 +165,63 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
         on_activity,
     )
     .await;
+    let budget = match &model {
+        Some(model) if model.refused_for_budget() => Budget::Spent,
+        Some(_) | None => Budget::Enough,
+    };
+    let bill = Bill::new(run, settle(model, &files));
     crash::at(CrashPoint::Inside(Inside::AgentDead));
     Ok(match end {
-        Ok(end) => outcome(world, &end, timeout),
+        Ok(end) => outcome(world, &end, timeout, budget, &bill),
         Err(error) => not_run(&error),
     })
+}
+
+/// Whether an agent asked for more than it may spend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Budget {
+    Enough,
+    Spent,
+}
+
+/// The way to the model, where the runner has a key for it. It is there for as long as what comes back is held.
+async fn model_proxy(world: &World, run: &AgentRun, files: &Files) -> Result<Option<Proxy>, Outcome> {
+    let Some(upstream) = &world.model else {
+        return Ok(None);
+    };
+    let proxy = Proxy::start(upstream.clone(), left(world, run), files.account.clone());
+    proxy.await.map(Some).map_err(|error| not_started(&error.to_string()))
+}
+
+/// What may still be spent, after all earlier attempts.
+fn left(world: &World, run: &AgentRun) -> MicroUsd {
+    let budget = world.allowance.budget.micros();
+    MicroUsd::from_micros(budget.saturating_sub(run.spent_micro_usd))
+}
+
+async fn out_of_budget(model: Option<&Proxy>) {
+    match model {
+        Some(model) => model.out_of_budget().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends the way to the model, and writes the account of it down.
+fn settle(model: Option<Proxy>, files: &Files) -> Option<Spent> {
+    let spent = model.as_ref().map(Proxy::spent);
+    drop(model);
+    if let Some(spent) = &spent {
+        // Where it cannot be written, the outcome has it nevertheless.
+        drop(spent.keep(&files.account));
+        for (model, tokens) in spent.models.iter().filter(|(_, tokens)| tokens.price_assumed) {
+            let used = tokens.input.saturating_add(tokens.output);
+            tracing::warn!(
+                "the model {model:?} has no price here: its {used} tokens are charged as those of the dearest; RUNNER_MODEL_PRICES \
+                 sets one"
+            );
+        }
+    }
+    spent
 }
 
 /// Whether there is anything to start, and a sandbox that hides what it must: asked before the one-time token is spent.
@@ -200,6 +308,7 @@ fn launch(
     call: &Call,
     files: &Files,
     in_force: Option<&InForce>,
+    model: Option<&Proxy>,
 ) -> Result<Launch, Outcome> {
     let places = &world.places;
     let desk = places.agent_dir().join(format!("desk-{}", call.attempt));
@@ -215,7 +324,7 @@ fn launch(
         AgentKind::Command => format!("{}\n{text}", prompt::INSTRUCTIONS),
     };
     fs::write(&files.prompt, text).map_err(|e| io_failure(&files.prompt, &e))?;
-    let start = prepare(world, call, &desk, in_force)?;
+    let start = prepare(world, run, call, &desk, in_force, model)?;
     let confined = in_force.map(|in_force| {
         let path = start
             .env
@@ -224,6 +333,9 @@ fn launch(
             .map(|(_, value)| value);
         let mut confinement = confinement(world, &start.program, path);
         confinement.read_only.push(desk);
+        if let Some(model) = model {
+            confinement.ports.allow(model.port());
+        }
         exposes_nothing(world, in_force, confinement)
     });
     Ok(Launch {
@@ -241,7 +353,14 @@ fn launch(
     })
 }
 
-fn prepare(world: &World, call: &Call, desk: &Path, in_force: Option<&InForce>) -> Result<Start, Outcome> {
+fn prepare(
+    world: &World,
+    run: &AgentRun,
+    call: &Call,
+    desk: &Path,
+    in_force: Option<&InForce>,
+    model: Option<&Proxy>,
+) -> Result<Start, Outcome> {
     let confined = in_force.is_some_and(InForce::hides_files);
     let standing = match (nix::unistd::geteuid().is_root(), confined) {
         (false, _) => Standing::User,
@@ -257,7 +376,8 @@ fn prepare(world: &World, call: &Call, desk: &Path, in_force: Option<&InForce>) 
         desk,
         instructions: Some(prompt::INSTRUCTIONS),
         standing,
-        budget: world.allowance.budget,
+        budget: left(world, run),
+        model: model.map(Proxy::access).as_ref(),
         passed: &world.allowance.env,
         lookup: &lookup,
     });
@@ -284,6 +404,7 @@ fn exposes_nothing(world: &World, in_force: &InForce, confinement: Confinement) 
     let places = &world.places;
     let mut hidden = vec![places.state.clone(), places.secrets.clone(), places.journal.clone()];
     hidden.extend(places.seal_key.clone());
+    hidden.extend(places.model_key.clone());
     match confinement.excludes(&hidden) {
         Ok(()) => Ok(confinement),
         Err(exposed) => Err(failed(Failure::SandboxUnavailable, exposed.to_string())),
@@ -300,15 +421,16 @@ fn io_failure(path: &Path, error: &std::io::Error) -> Outcome {
 }
 
 fn not_started(cause: &str) -> Outcome {
-    no_result(format!("the agent could not be started: {cause}"), 0)
+    no_result(format!("the agent could not be started: {cause}"), 0, None)
 }
 
-fn no_result(cause: String, ran_ms: Millis) -> Outcome {
+fn no_result(cause: String, ran_ms: Millis, spent: Option<MicroUsd>) -> Outcome {
     Outcome::Retry {
         trouble: Trouble::NoResult,
         cause: bounded(cause),
         after_ms: None,
         ran_ms,
+        spent_micro_usd: spent.unwrap_or_default().micros(),
     }
 }
 
@@ -319,33 +441,51 @@ fn not_run(error: &RunError) -> Outcome {
     }
 }
 
-fn outcome(world: &World, end: &AgentEnd<()>, timeout: Duration) -> Outcome {
+fn outcome(world: &World, end: &AgentEnd<Why>, timeout: Duration, budget: Budget, bill: &Bill) -> Outcome {
     // What is done is done, whatever ended it.
     if let Judgement::Succeeded(_) = end.judgement {
-        return judged(&end.judgement, &end.ended);
+        return judged(&end.judgement, &end.ended, bill);
     }
     let stopped = |failure, cause: String| Outcome::Failed {
         failure,
         cause: bounded(cause),
-        agent: Some(reported(end.judgement.report(), &end.ended)),
+        agent: Some(reported(end.judgement.report(), &end.ended, bill)),
     };
     // A terminal's Ctrl-C reaches the supervisor as well as the runner, and may reach it first.
     let told = end.ended.stopped == Stopped::Asked && end.by == EndedBy::Itself;
-    match end.by {
-        EndedBy::Itself if told => interrupted(world, end, stopped),
-        EndedBy::TimeOut => stopped(
+    match (end.by, budget) {
+        (EndedBy::Itself, _) if told => interrupted(world, end, bill, stopped),
+        (EndedBy::Stop(Why::Told), _) => interrupted(world, end, bill, stopped),
+        (EndedBy::TimeOut, _) => stopped(
             Failure::AgentTimedOut,
             format!("It was stopped after {} s.", timeout.as_secs()),
         ),
-        EndedBy::Stop(()) => interrupted(world, end, stopped),
-        EndedBy::Itself | EndedBy::Idle | EndedBy::LingeredAfterResult => judged(&end.judgement, &end.ended),
+        // Refused, it may have gone by itself before it was stopped.
+        (EndedBy::Stop(Why::Budget), _)
+        | (EndedBy::Itself | EndedBy::Idle | EndedBy::LingeredAfterResult, Budget::Spent) => {
+            let spent = MicroUsd::from_micros(bill.in_all(end.judgement.report()).unwrap_or_default());
+            let budget = world.allowance.budget;
+            stopped(
+                Failure::AgentBudgetExceeded,
+                format!("It asked for more after it had spent ${spent} of ${budget}, and was stopped."),
+            )
+        }
+        (EndedBy::Itself | EndedBy::Idle | EndedBy::LingeredAfterResult, Budget::Enough) => {
+            judged(&end.judgement, &end.ended, bill)
+        }
     }
 }
 
-fn interrupted(world: &World, end: &AgentEnd<()>, stopped: impl Fn(Failure, String) -> Outcome) -> Outcome {
+fn interrupted(
+    world: &World,
+    end: &AgentEnd<Why>,
+    bill: &Bill,
+    stopped: impl Fn(Failure, String) -> Outcome,
+) -> Outcome {
     match world.on_term {
         OnTerm::Park => Outcome::Parked {
             ran_ms: millis(end.ended.ran),
+            spent_micro_usd: bill.of_attempt(end.judgement.report()).unwrap_or_default().micros(),
         },
         OnTerm::Report => stopped(
             Failure::Interrupted,
@@ -354,10 +494,10 @@ fn interrupted(world: &World, end: &AgentEnd<()>, stopped: impl Fn(Failure, Stri
     }
 }
 
-fn judged(judgement: &Judgement, ended: &Ended) -> Outcome {
+fn judged(judgement: &Judgement, ended: &Ended, bill: &Bill) -> Outcome {
     match judgement {
         Judgement::Succeeded(said) => Outcome::Done {
-            fact: Fact::AgentEnded(reported(said, ended)),
+            fact: Fact::AgentEnded(reported(said, ended, bill)),
         },
         Judgement::Failed {
             trouble,
@@ -366,11 +506,11 @@ fn judged(judgement: &Judgement, ended: &Ended) -> Outcome {
         } => Outcome::Failed {
             failure: failure(*trouble, ended),
             cause: bounded(message),
-            agent: Some(reported(report, ended)),
+            agent: Some(reported(report, ended, bill)),
         },
-        Judgement::NoResult { exit, stderr, .. } => {
+        Judgement::NoResult { exit, stderr, report } => {
             let cause = format!("the agent ended with {exit} and no result: {}", stderr.trim());
-            no_result(cause, millis(ended.ran))
+            no_result(cause, millis(ended.ran), bill.of_attempt(report))
         }
     }
 }
@@ -390,13 +530,14 @@ fn failure(trouble: AgentTrouble, ended: &Ended) -> Failure {
     }
 }
 
-fn reported(said: &Said, ended: &Ended) -> AgentReport {
+fn reported(said: &Said, ended: &Ended, bill: &Bill) -> AgentReport {
+    let counted = bill.counted.as_ref().map(Spent::total);
     AgentReport {
         summary: said.summary.as_deref().map(|text| cut(text, SUMMARY_LIMIT)),
-        cost_micro_usd: said.cost_usd.map(MicroUsd::micros),
+        cost_micro_usd: bill.in_all(said),
         turns: said.turns,
-        input_tokens: said.input_tokens,
-        output_tokens: said.output_tokens,
+        input_tokens: counted.map(|tokens| tokens.input).or(said.input_tokens),
+        output_tokens: counted.map(|tokens| tokens.output).or(said.output_tokens),
         session_id: said.session_id.as_deref().map(|id| cut(id, 200)),
         model: said.model.as_deref().map(|name| cut(name, 200)),
         ran_ms: millis(ended.ran),

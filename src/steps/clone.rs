@@ -17,7 +17,10 @@ pub(super) async fn probe(world: &World, call: &Call) -> Result<Probe, AnswerLos
     // What cannot be read is cloned anew.
     Ok(match world.git.probe_clone().await {
         Ok(Some(cloned)) => Probe::Ended(outcome(cloned, branch)),
-        Ok(None) | Err(_) => Probe::NotDone { ran_ms: 0 },
+        Ok(None) | Err(_) => Probe::NotDone {
+            ran_ms: 0,
+            spent_micro_usd: 0,
+        },
     })
 }
 

@@ -13,7 +13,10 @@ pub(super) async fn probe(world: &World) -> Result<Probe, AnswerLost> {
     Ok(match handover::probe(&world.git, Limits::default()).await {
         Ok(Some(taken)) => Probe::Ended(done(&taken)),
         // What cannot be read is taken again: the working tree is still there.
-        Ok(None) | Err(_) => Probe::NotDone { ran_ms: 0 },
+        Ok(None) | Err(_) => Probe::NotDone {
+            ran_ms: 0,
+            spent_micro_usd: 0,
+        },
     })
 }
 
@@ -85,6 +88,7 @@ fn refusal(error: &HandoverError, agent: &AgentReport) -> Outcome {
             cause: super::bounded(text),
             after_ms: None,
             ran_ms: 0,
+            spent_micro_usd: 0,
         },
     }
 }

@@ -24,7 +24,10 @@ pub(super) async fn probe(world: &World, work: &Work, call: &Call) -> Result<Pro
     };
     match find(&forge, &token, work, call).await {
         Ok(Some(found)) => Ok(Probe::Ended(done(&found))),
-        Ok(None) => Ok(Probe::NotDone { ran_ms: 0 }),
+        Ok(None) => Ok(Probe::NotDone {
+            ran_ms: 0,
+            spent_micro_usd: 0,
+        }),
         Err(error) => not_found_out(refusal(&error, work)?),
     }
 }

@@ -16,7 +16,10 @@ pub(super) async fn probe(world: &World, work: &Work, head: &CommitId) -> Result
     };
     match look(world, work, secret.as_ref()).await {
         Ok(refs) => Ok(match standing(&refs, work, head) {
-            Standing::Absent => Probe::NotDone { ran_ms: 0 },
+            Standing::Absent => Probe::NotDone {
+                ran_ms: 0,
+                spent_micro_usd: 0,
+            },
             Standing::AtHead => Probe::Ended(done()),
             Standing::Elsewhere(outcome) => Probe::Ended(outcome),
         }),

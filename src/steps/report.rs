@@ -24,6 +24,7 @@ pub(super) async fn act(
                         .to_owned(),
                     after_ms: Some(CLAIM_PAUSE_MS),
                     ran_ms: 0,
+                    spent_micro_usd: 0,
                 });
             }
         },

@@ -11,7 +11,10 @@ use crate::seal::Sealed;
 pub(super) fn probe(world: &World) -> Probe {
     match world.seal.recover() {
         Ok(Some(sealed)) => Probe::Ended(done(&sealed)),
-        Ok(None) | Err(_) => Probe::NotDone { ran_ms: 0 },
+        Ok(None) | Err(_) => Probe::NotDone {
+            ran_ms: 0,
+            spent_micro_usd: 0,
+        },
     }
 }
 
@@ -61,6 +64,7 @@ fn refusal(error: &ApiError, history: TokenHistory) -> Result<Outcome, AnswerLos
             cause: text,
             after_ms: None,
             ran_ms: 0,
+            spent_micro_usd: 0,
         }),
         // A 200 that cannot be read was the one time that the token was given.
         ApiError::TooLarge { .. } | ApiError::Malformed { .. } => Ok(failed(Failure::TokenAmbiguous, text)),

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::harness::{Bench, CANARY, NEVER, Outside, RUNNER, files_with};
 use crate::messages_api::{MessagesApi, Turn};
 
-/// The only credential that the agent gets.
+/// What the model hears and the agent never sees.
 const KEY: &str = "sk-ant-of-this-test";
 const TASK: &str = "Make a change\n\nAny will do.";
 const LAST_WORDS: &str = "I committed kept.txt and left left.txt for you.";
@@ -152,6 +152,13 @@ impl Room {
         let transcript = std::fs::read_to_string(self.bench.path("state/agent/transcript-1.jsonl")).unwrap();
         assert!(transcript.contains("CLAUDE_CONFIG_DIR=") && !transcript.contains(CANARY));
         assert_eq!(files_with(self.bench.dir.path(), CANARY), [] as [PathBuf; 0]);
+        // Its key is another one, which the model never hears as a key.
+        let dummy = "ANTHROPIC_API_KEY=sk-ant-runner-";
+        assert!(transcript.contains(dummy), "the agent has a key of its own");
+        assert_eq!(heard.matches(KEY).count(), heard.matches("\"x-api-key\": ").count());
+        assert!(!heard.contains("\"x-api-key\": \"sk-ant-runner-"));
+        assert!(!heard.contains("br, zstd"), "answers come as they can be counted");
+        assert_eq!(files_with(self.bench.dir.path(), KEY), [] as [PathBuf; 0]);
     }
 }
 
@@ -167,7 +174,7 @@ fn program() -> Option<PathBuf> {
 
 /// Looks for secrets, commits one file, leaves another, and says so.
 fn work(repo: &Path) -> Vec<Turn> {
-    let look = "env | sort; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -a TOKEN; \
+    let look = "env | sort; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' | grep -aE 'TOKEN|ANTHROPIC|sk-ant'; \
                 printf 'kept\\n' > kept.txt && git add kept.txt && git commit -q -m \"the agent's own\"";
     let left = json!({"file_path": repo.join("left.txt"), "content": "left\n"});
     vec![Turn::bash(look), Turn::Tool("Write", left), Turn::Says(LAST_WORDS)]

@@ -253,7 +253,11 @@ fn a_program_is_asked_for_its_version_without_our_environment_and_an_old_git_fai
     assert_eq!((code, checks.failed()), (Some(1), vec!["git"]));
     checks.says("git", "found", "2.38.4");
     checks.says("agent", "found", "9.9.9 (Claude Code) []");
-    checks.says("model_key", "found", "ANTHROPIC_API_KEY set");
+    checks.says(
+        "model_key",
+        "found",
+        "ANTHROPIC_API_KEY set; the runner keeps it, and the agent reaches https://api.anthropic.com/ through it",
+    );
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! Claude Code, without a person: measured on [`MEASURED_WITH`].
 //!
-//! **Gap**: until the runner has its loopback proxy for the model's API, the agent's environment carries the operator's
-//! key for it ([`CREDENTIALS`]), so that whatever the agent runs can read it. It carries no other credential.
+//! It carries no credential: its key is good for the runner's loopback proxy alone, and for as long as it runs.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, OpenOptions};
@@ -17,13 +16,6 @@ use crate::ids::TaskId;
 
 /// The version whose flags and output this was written for.
 pub const MEASURED_WITH: &str = "2.1.330";
-/// Passed as they are: see the gap above.
-pub(crate) const CREDENTIALS: [&str; 4] = [
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
-    "ANTHROPIC_BASE_URL",
-    "CLAUDE_CODE_OAUTH_TOKEN",
-];
 /// No trailer in commit messages and no line in pull requests: whose work it is, the runner says.
 const SETTINGS: &str = "{\"attribution\":{\"commit\":\"\",\"pr\":\"\"}}\n";
 
@@ -108,8 +100,10 @@ impl Claude {
 
 fn environment(surroundings: &Surroundings<'_>) -> Result<Environment, PrepareError> {
     let mut env = Environment::new(surroundings)?;
-    for name in CREDENTIALS {
-        env.take_over(name, surroundings);
+    if let Some(model) = surroundings.model {
+        env.set("ANTHROPIC_BASE_URL", &model.url);
+        env.set("ANTHROPIC_API_KEY", model.key.expose());
+        env.past_proxies("127.0.0.1");
     }
     env.set("CLAUDE_CONFIG_DIR", surroundings.home.join(".claude"));
     env.set("CLAUDE_CODE_TMPDIR", surroundings.tmp);
@@ -162,6 +156,8 @@ fn put(desk: &Path, name: &str, text: &str) -> Result<PathBuf, PrepareError> {
 mod tests {
     use super::super::{Agent, AgentKind};
     use super::*;
+    use crate::adapters::model::Access;
+    use crate::secret::Secret;
 
     struct Room {
         room: tempfile::TempDir,
@@ -185,7 +181,8 @@ mod tests {
                 match name {
                     "PATH" => Some(bin.clone()),
                     "HOME" | "LD_PRELOAD" | "RUNNER_TASK_TOKEN" | "GITHUB_TOKEN" => Some("canary".into()),
-                    "ANTHROPIC_API_KEY" => Some("key".into()),
+                    "ANTHROPIC_API_KEY" | "ANTHROPIC_AUTH_TOKEN" | "ANTHROPIC_BASE_URL" => Some("canary".into()),
+                    "no_proxy" => Some("internal".into()),
                     "CORP_VAR" => Some("corp".into()),
                     _ => None,
                 }
@@ -199,6 +196,10 @@ mod tests {
                 instructions: Some("be brief"),
                 standing,
                 budget: MicroUsd::from_micros(2_500_000),
+                model: Some(&Access {
+                    url: "http://127.0.0.1:1".to_owned(),
+                    key: Secret::new("dummy"),
+                }),
                 passed: &passed.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
                 lookup: &lookup,
             })
@@ -222,6 +223,7 @@ mod tests {
             names,
             [
                 "ANTHROPIC_API_KEY",
+                "ANTHROPIC_BASE_URL",
                 "CI",
                 "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
                 "CLAUDE_CODE_TMPDIR",
@@ -230,11 +232,24 @@ mod tests {
                 "DISABLE_AUTOUPDATER",
                 "HOME",
                 "LANG",
+                "NO_PROXY",
                 "PATH",
-                "TMPDIR"
+                "TMPDIR",
+                "no_proxy"
             ]
         );
         assert!(start.env.iter().all(|(_, value)| value != "canary"), "{:?}", start.env);
+        let value = |name: &str| {
+            start
+                .env
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, v)| v.to_str().unwrap())
+        };
+        assert_eq!(value("ANTHROPIC_API_KEY"), Some("dummy"));
+        assert_eq!(value("ANTHROPIC_BASE_URL"), Some("http://127.0.0.1:1"));
+        assert_eq!(value("NO_PROXY"), Some("internal,127.0.0.1"));
+        assert_eq!(value("no_proxy"), Some("internal,127.0.0.1"));
 
         let command = Agent::Command {
             command: "true".to_owned(),
@@ -242,7 +257,7 @@ mod tests {
         assert_eq!(command.kind(), AgentKind::Command);
         let start = room.prepare(&command, Standing::User, &[]).unwrap();
         let names: Vec<_> = start.env.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["HOME", "LANG", "PATH", "TMPDIR"]);
+        assert_eq!(names, ["HOME", "LANG", "PATH", "TMPDIR", "no_proxy"]);
     }
 
     #[test]

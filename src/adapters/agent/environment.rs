@@ -53,7 +53,7 @@ impl Environment {
         Ok(environment)
     }
 
-    pub(super) fn take_over(&mut self, name: &str, surroundings: &Surroundings<'_>) {
+    fn take_over(&mut self, name: &str, surroundings: &Surroundings<'_>) {
         if let Some(value) = (surroundings.lookup)(name) {
             self.set(name, value);
         }
@@ -61,6 +61,23 @@ impl Environment {
 
     pub(super) fn set(&mut self, name: &str, value: impl Into<OsString>) {
         self.0.insert(name.to_owned(), value.into());
+    }
+
+    /// Has a host reached directly, whatever proxies there are. Programs differ in which of the two names they read.
+    pub(super) fn past_proxies(&mut self, host: &str) {
+        const NAMES: [&str; 2] = ["NO_PROXY", "no_proxy"];
+        let given = NAMES
+            .iter()
+            .find_map(|name| self.get(name))
+            .filter(|given| !given.is_empty());
+        let mut hosts = given.cloned().unwrap_or_default();
+        if !hosts.is_empty() {
+            hosts.push(",");
+        }
+        hosts.push(host);
+        for name in NAMES {
+            self.set(name, &hosts);
+        }
     }
 
     fn set_default(&mut self, name: &str, value: &str) {

@@ -150,7 +150,13 @@ impl Oracle {
                 (event, legal)
             }
             Op::Intend(effect, off) => self.intend(*effect, *off),
-            Op::ProbeNotDone(effect) => self.probe(*effect, Finding::NotDone { ran_ms: 1 }),
+            Op::ProbeNotDone(effect) => self.probe(
+                *effect,
+                Finding::NotDone {
+                    ran_ms: 1,
+                    spent_micro_usd: 0,
+                },
+            ),
             Op::ProbeDone(effect) => self.probe(*effect, Finding::Done),
             Op::Done(effect, of, changed) => self.done(*effect, *of, *changed),
             Op::Retry(effect) => {
@@ -159,10 +165,18 @@ impl Oracle {
                     cause: String::new(),
                     after_ms: None,
                     ran_ms: 0,
+                    spent_micro_usd: 0,
                 };
                 self.close(*effect, outcome, None)
             }
-            Op::Park(effect) => self.close(*effect, Outcome::Parked { ran_ms: 0 }, None),
+            Op::Park(effect) => self.close(
+                *effect,
+                Outcome::Parked {
+                    ran_ms: 0,
+                    spent_micro_usd: 0,
+                },
+                None,
+            ),
             Op::Supersede(effect) => self.close(*effect, Outcome::Superseded, Some("superseded")),
             Op::Fail(effect) => {
                 let outcome = Outcome::Failed {
