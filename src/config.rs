@@ -132,7 +132,7 @@ pub struct Options {
     pub agent_max_budget_usd: MicroUsd,
 
     /// A file with the key for the model's API, read anew for each request
-    /// [default: what ANTHROPIC_API_KEY, ANTHROPIC_AUTH_TOKEN or CLAUDE_CODE_OAUTH_TOKEN has]
+    /// [default: `ANTHROPIC_API_KEY`, `ANTHROPIC_AUTH_TOKEN` or `CLAUDE_CODE_OAUTH_TOKEN` has it]
     #[arg(long, env = "RUNNER_MODEL_KEY_FILE", value_name = "FILE")]
     pub model_key_file: Option<PathBuf>,
 

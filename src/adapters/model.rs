@@ -82,12 +82,9 @@ pub enum UpstreamError {
     /// The address cannot be used.
     #[error("{BASE_URL} is no absolute http or https URL without a user, a query and a fragment")]
     Base,
-    /// The key cannot be sent.
-    #[error("{name} has a character that no HTTP header may have")]
-    Key {
-        /// The variable.
-        name: &'static str,
-    },
+    /// The key cannot be had or sent.
+    #[error("{0}")]
+    Key(String),
 }
 
 impl Upstream {
@@ -111,9 +108,8 @@ impl Upstream {
         let Some(key) = key_file.map(ModelKey::File).or_else(by_variable) else {
             return Ok(None);
         };
-        if let ModelKey::Variable { name, key } = &key {
-            HeaderValue::from_str(key.expose()).map_err(|_| UpstreamError::Key { name })?;
-        }
+        let sent = key.read().and_then(|text| key.sign(&text, &mut HeaderMap::new()));
+        sent.map_err(UpstreamError::Key)?;
         let base = Url::parse(text(BASE_URL).as_deref().unwrap_or(DEFAULT_BASE)).map_err(|_| UpstreamError::Base)?;
         let plain = matches!(base.scheme(), "http" | "https")
             && base.username().is_empty()

@@ -233,6 +233,33 @@ async fn claude_code_that_uses_up_its_turns_fails_by_that_name_and_says_what_it_
     );
 }
 
+/// Its own count says that it has spent next to nothing: the runner's prices are others.
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_code_that_spends_its_budget_by_the_runners_count_is_stopped_by_name() {
+    let Some(program) = program() else { return };
+    let mut room = Room::new(&program, Some(KEY)).await;
+    room.model
+        .script((0..9).map(|_| Turn::bash("echo change >> change.txt")));
+    let prices = room.bench.path("prices.json");
+    let rates = r#""output":0,"cache_write_5m":0,"cache_write_1h":0,"cache_read":0"#;
+    let dear = format!(r#"{{"models":[{{"model":"claude-dear-1","input":2000,{rates}}}]}}"#);
+    std::fs::write(&prices, dear).unwrap();
+    room.bench = room
+        .bench
+        .with("RUNNER_MODEL_PRICES", prices.to_str().unwrap())
+        .with("RUNNER_AGENT_MODEL", "claude-dear-1")
+        .with("RUNNER_AGENT_MAX_BUDGET_USD", "5");
+    let (code, printed) = room.run().await;
+    assert_eq!(code, Some(1), "{printed}");
+    let verdict = room.journaled_verdict();
+    assert_eq!(verdict["details"]["reason"], "AgentBudgetExceeded", "{verdict}");
+    assert_eq!(
+        verdict["details"]["costUSD"], 6.0,
+        "1000 tokens a turn, $2 each: {verdict}"
+    );
+    assert_eq!(room.model.turns_taken(), 3);
+}
+
 /// Claude Code calls it a success of no turns, asks nobody, and says it in words alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn claude_code_without_a_key_fails_and_says_that_it_is_not_logged_in() {

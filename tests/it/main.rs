@@ -21,6 +21,7 @@ mod isolation;
 mod journal_cli;
 mod local_run;
 mod messages_api;
+mod model_proxy;
 mod outside;
 mod seal;
 mod settings;

@@ -3,15 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its room has failed")]
 
 use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request as AnyRequest, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// What a scripted model says in one turn.
@@ -164,4 +168,139 @@ fn events(mut message: Value) -> String {
         .iter()
         .map(|part| format!("event: {}\ndata: {part}\n\n", name(part)));
     lines.collect::<Vec<_>>().concat()
+}
+
+/// An answer of [`RawApi`], as a test wants it on the wire.
+pub(crate) enum Answer {
+    /// In one piece.
+    Whole(u16, Vec<(&'static str, &'static str)>, Vec<u8>),
+    /// An event stream, in the pieces that the test sends. An error cuts the connection. The sender sees it closed when
+    /// nobody takes them any more.
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
+    /// None at all; the sender is closed when the one who asked has gone.
+    Never(mpsc::Receiver<io::Result<Bytes>>),
+}
+
+/// A request as it came.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub(crate) line: String,
+    pub(crate) headers: HeaderMap,
+    /// How much of its body has come.
+    pub(crate) body: watch::Receiver<usize>,
+    /// The peer's port: the same for requests of one connection.
+    pub(crate) from: SocketAddr,
+}
+
+/// A server that answers what it is told to, one answer a request.
+pub(crate) struct RawApi {
+    pub(crate) address: SocketAddr,
+    answers: mpsc::UnboundedSender<Answer>,
+    heard: watch::Receiver<Vec<Request>>,
+    serving: JoinHandle<()>,
+}
+
+impl RawApi {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (answers, next) = mpsc::unbounded_channel();
+        let (hear, heard) = watch::channel(Vec::new());
+        let next = Arc::new(tokio::sync::Mutex::new(next));
+        let routes = Router::new()
+            .fallback(move |ConnectInfo(from): ConnectInfo<SocketAddr>, request: AnyRequest| {
+                raw_answer(from, request, hear.clone(), Arc::clone(&next))
+            })
+            .into_make_service_with_connect_info::<SocketAddr>();
+        let serving = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self {
+            address,
+            answers,
+            heard,
+            serving,
+        }
+    }
+
+    pub(crate) fn will(&self, answer: Answer) {
+        self.answers.send(answer).unwrap();
+    }
+
+    /// Will answer by an event stream that comes through what is given back.
+    pub(crate) fn will_stream(&self) -> mpsc::Sender<io::Result<Bytes>> {
+        let (send, pieces) = mpsc::channel(1);
+        self.will(Answer::Pieces(pieces));
+        send
+    }
+
+    pub(crate) fn heard(&self) -> Vec<Request> {
+        self.heard.borrow().clone()
+    }
+
+    /// Waits for the n-th request, counted from 1.
+    pub(crate) async fn request(&self, n: usize) -> Request {
+        let mut heard = self.heard.clone();
+        heard.wait_for(|heard| heard.len() >= n).await.unwrap()[n - 1].clone()
+    }
+}
+
+impl Drop for RawApi {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn raw_answer(
+    from: SocketAddr,
+    request: AnyRequest,
+    hear: watch::Sender<Vec<Request>>,
+    next: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Answer>>>,
+) -> Response {
+    let (count, body) = watch::channel(0);
+    let (parts, content) = request.into_parts();
+    let line = format!("{} {}", parts.method, parts.uri);
+    let headers = parts.headers;
+    hear.send_modify(|heard| {
+        heard.push(Request {
+            line,
+            headers,
+            body,
+            from,
+        });
+    });
+    let mut content = content.into_data_stream();
+    while let Some(Ok(piece)) = content.next().await {
+        count.send_modify(|count| *count += piece.len());
+    }
+    let answer = next.lock().await.recv().await.unwrap();
+    match answer {
+        Answer::Whole(status, headers, body) => {
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            for (name, value) in headers {
+                response.headers_mut().insert(name, value.parse().unwrap());
+            }
+            response
+        }
+        Answer::Pieces(pieces) => {
+            let stream = futures_util::stream::unfold(pieces, |mut pieces| async move {
+                let piece = pieces.recv().await?;
+                Some((piece, pieces))
+            });
+            ([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(stream)).into_response()
+        }
+        Answer::Never(held) => {
+            std::future::pending::<()>().await;
+            drop(held);
+            StatusCode::OK.into_response()
+        }
+    }
+}
+
+/// A whole answer of the model as a stream.
+pub(crate) fn stream_of(model: &str, input: u64, output: u64, text: &str) -> String {
+    events(json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": model,
+        "content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "stop_sequence": null,
+        "usage": {"input_tokens": input, "output_tokens": output},
+    }))
 }
