@@ -74,12 +74,12 @@ async fn demo(mut options: Options) -> Result<(crate::machine::Exit, crate::conf
         AgentChoice::Command(command) => command.clone(),
     };
     eprintln!("A task API, a git server and a forge run on this machine; the agent is {agent}.\n");
-    let exit = drive(Local {
+    let exit = Box::pin(drive(Local {
         id,
         data,
         token: Some(token),
         settings: settings.clone(),
-    })
+    }))
     .await?;
     for pull in forge.pulls() {
         eprintln!(

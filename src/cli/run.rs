@@ -103,7 +103,7 @@ impl Run {
         let local = if self.resume { self.resumed()? } else { self.fresh()? };
         let (exit, settings) = on_runtime(async {
             let settings = local.settings.clone();
-            Ok((drive(local).await?, settings))
+            Ok((Box::pin(drive(local)).await?, settings))
         })?;
         let exit = conclude(exit, &settings, Left::ForLater);
         Ok(exit.code())
