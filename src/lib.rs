@@ -27,6 +27,7 @@
 //! | [`steps`] | one file an effect: probe, act, and what each outcome means |
 //! | [`adapters`] | clients of the task API, git, the forge and the agent, each testable alone |
 //! | [`server`] | the listener, which only ever feeds the first transition |
+//! | [`redact`] | secrets out of everything that is shown, sent or kept |
 //! | [`process`], [`sandbox`], [`seal`], [`secret`], [`telemetry`], [`crash`] | what several rooms use |
 //! | [`survival`], [`doctor`] | what directories outlive here; what a machine or an image lacks |
 //! | [`embedded`] | the outside world in miniature: `runner run` and `runner demo` stand on it, and so do the tests |
@@ -43,6 +44,7 @@ pub mod ids;
 pub mod machine;
 pub mod process;
 pub mod record;
+pub mod redact;
 pub mod sandbox;
 pub mod seal;
 pub mod secret;
