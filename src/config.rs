@@ -16,6 +16,7 @@ use crate::adapters::agent::{AgentKind, MicroUsd};
 use crate::adapters::git::Author;
 use crate::ids::{BranchName, LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{Millis, NoChanges, OnTerm, Policy};
+use crate::redact::Redactor;
 use crate::sandbox::{self, Confinement, Exposed};
 use crate::seal::{KeyFileError, Seal, SealError, SealKey};
 use crate::secret::Secret;
@@ -367,6 +368,17 @@ impl Settings {
     /// Where the token is sealed.
     pub fn seal(&self) -> Seal {
         Seal::new(&self.secrets_dir, &self.state_dir, self.seal_key.clone())
+    }
+
+    /// Tells the redactor of every secret that the settings and the environment have. `env` looks up a variable.
+    pub fn tell_secrets(&self, redactor: &Redactor, env: impl Fn(&str) -> Option<OsString>) {
+        if let Some(token) = &self.task_token {
+            redactor.add(token);
+        }
+        if let Some(key) = &self.seal_key {
+            key.tell(redactor);
+        }
+        redactor.add_environment(&self.options.agent_env, env);
     }
 
     /// Makes sure that what must stay hidden lies outside what the agent may read: said before anything is done, and

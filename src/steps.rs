@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::driver::{AnswerLost, Call, Execute, Probe};
 use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
 use crate::machine::{Effect, Failure, Millis, Note, Outcome, TokenFacts, Trouble};
+use crate::redact::Redactor;
 use crate::sandbox::{self, InForce};
 use crate::seal::{Seal, SealError, Sealed};
 use crate::secret::Secret;
@@ -30,6 +31,7 @@ mod handover;
 mod prompt;
 mod pull_request;
 mod push;
+mod redacted;
 mod report;
 mod start;
 mod text;
@@ -58,6 +60,7 @@ pub struct World {
     api_at: Option<ApiUrl>,
     watch: Watch,
     notes: Mutex<Vec<Note>>,
+    redactor: Redactor,
 }
 
 /// The HTTP client, and the same without a proxy for what runs on this machine.
@@ -132,8 +135,9 @@ impl Places {
 }
 
 impl World {
-    /// Makes the clients. Opens nothing, connects nowhere.
-    pub fn new(settings: &Settings) -> Result<Self, HttpSetupError> {
+    /// Makes the clients. Opens nothing, connects nowhere. What it says of itself goes through `redactor`, which it tells of
+    /// every token that it gets.
+    pub fn new(settings: &Settings, redactor: Redactor) -> Result<Self, HttpSetupError> {
         let options = &settings.options;
         let clients = Clients::new(options.ca_file.clone())?;
         let runner = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
@@ -182,6 +186,7 @@ impl World {
             api_at: None,
             watch: Arc::new(|_| {}),
             notes: Mutex::new(Vec::new()),
+            redactor,
         })
     }
 
@@ -207,7 +212,9 @@ impl World {
             // An ApiUrl was parsed as one.
             Err(_) => &self.clients.by_environment,
         };
-        TaskApi::new(client.clone(), base, task, self.api_token_file.clone()).with_trace(call.assignment.trace.clone())
+        TaskApi::new(client.clone(), base, task, self.api_token_file.clone())
+            .with_trace(call.assignment.trace.clone())
+            .with_redactor(self.redactor.clone())
     }
 
     /// The working branch of a task.
@@ -219,7 +226,10 @@ impl World {
     /// The sealed token: an effect that needs it and does not find it has failed for good.
     fn token(&self, facts: &TokenFacts) -> Result<Secret, Outcome> {
         match self.seal.read() {
-            Ok(Some(sealed)) if sealed.facts() == *facts => Ok(sealed.token),
+            Ok(Some(sealed)) if sealed.facts() == *facts => {
+                self.redactor.add(&sealed.token);
+                Ok(sealed.token)
+            }
             Ok(Some(Sealed { .. })) => Err(failed(Failure::TokenLost, "another token is sealed than the journal's")),
             Ok(None) => Err(failed(Failure::TokenLost, gone(&self.seal))),
             Err(error) => Err(seal_refusal(&error)),
@@ -252,6 +262,20 @@ impl World {
 
 impl Execute for World {
     async fn probe(&self, effect: &Effect, call: &Call) -> Result<Probe, AnswerLost> {
+        redacted::probe(&self.redactor, self.look(effect, call).await)
+    }
+
+    async fn act(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
+        redacted::act(&self.redactor, self.carry_out(effect, call).await)
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl World {
+    async fn look(&self, effect: &Effect, call: &Call) -> Result<Probe, AnswerLost> {
         match effect {
             // Telling and asking twice does no harm, and the API deduplicates the verdict.
             Effect::Start { .. } | Effect::Data | Effect::Report { .. } => Ok(Probe::NotDone { ran_ms: 0 }),
@@ -264,7 +288,7 @@ impl Execute for World {
         }
     }
 
-    async fn act(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
+    async fn carry_out(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
         match effect {
             Effect::Start { patience, within_ms } => start::act(self, *patience, *within_ms, call).await,
             Effect::Data => data::act(self, call).await,
@@ -281,10 +305,6 @@ impl Execute for World {
             Effect::PullRequest { work, head } => pull_request::act(self, work, head, call).await,
             Effect::Report { verdict, claims } => report::act(self, verdict, *claims, call).await,
         }
-    }
-
-    fn notes(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

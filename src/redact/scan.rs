@@ -277,8 +277,10 @@ pub(super) fn unit(bytes: &[u8]) -> Option<usize> {
     match bytes.get(1)? {
         b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(2),
         b'u' => {
-            let Some(first) = code(&bytes[2..])? else {
-                return Some(1);
+            let first = match code(&bytes[2..]) {
+                Code::Is(first) => first,
+                Code::None => return Some(1),
+                Code::CutOff => return None,
             };
             if !(0xd800..0xdc00).contains(&first) {
                 return Some(6);
@@ -291,29 +293,35 @@ pub(super) fn unit(bytes: &[u8]) -> Option<usize> {
             if !rest.starts_with(br"\u") {
                 return Some(6);
             }
-            let second = code(&rest[2..])?;
-            Some(if second.is_some_and(|code| (0xdc00..0xe000).contains(&code)) {
-                12
-            } else {
-                6
-            })
+            match code(&rest[2..]) {
+                Code::Is(0xdc00..=0xdfff) => Some(12),
+                Code::Is(_) | Code::None => Some(6),
+                Code::CutOff => None,
+            }
         }
         _ => Some(1),
     }
 }
 
-/// Four hexadecimal digits: none where there is something else, nothing where there are too few bytes.
-fn code(bytes: &[u8]) -> Option<Option<u32>> {
+/// What follows `\u`.
+enum Code {
+    Is(u32),
+    /// Something else than four hexadecimal digits.
+    None,
+    /// The bytes end too soon to tell.
+    CutOff,
+}
+
+fn code(bytes: &[u8]) -> Code {
     let digits = &bytes[..bytes.len().min(4)];
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Some(None);
-    }
-    if digits.len() < 4 {
-        return None;
-    }
-    Some(digits.iter().try_fold(0, |code, digit| {
+    let value = digits.iter().try_fold(0, |code, digit| {
         char::from(*digit).to_digit(16).map(|digit| code * 16 + digit)
-    }))
+    });
+    match value {
+        None => Code::None,
+        Some(_) if digits.len() < 4 => Code::CutOff,
+        Some(value) => Code::Is(value),
+    }
 }
 
 /// The escape of a JSON string that a place is within, if it is: where it begins and, if enough bytes are there to tell,

@@ -106,6 +106,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
         Bounds::new(timeout),
         stop,
         on_activity,
+        world.redactor.clone(),
     )
     .await;
     crash::at(CrashPoint::Inside(Inside::AgentDead));

@@ -26,6 +26,7 @@ pub(super) async fn act(
     call: &Call,
 ) -> Result<Outcome, AnswerLost> {
     let message = super::text::commit_message(task, &call.assignment.task_id);
+    let message = world.redactor.clean(message);
     let template = or_outcome!(super::agent::git_in_the_sandbox(world).await);
     let work = Work {
         workspace_repo: &world.places.repo(),
