@@ -16,6 +16,7 @@ use crate::adapters::agent::{AgentKind, MicroUsd};
 use crate::adapters::git::Author;
 use crate::ids::{BranchName, LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{Millis, NoChanges, OnTerm, Policy};
+use crate::policy::{InvalidGlob, PROTECTED_BY_DEFAULT, ProtectedPaths};
 use crate::redact::Redactor;
 use crate::sandbox::{self, Confinement, Exposed};
 use crate::seal::{KeyFileError, Seal, SealError, SealKey};
@@ -153,6 +154,10 @@ pub struct Options {
     /// How long the process may live after SIGTERM
     #[arg(long, env = "RUNNER_TERM_GRACE", default_value = "20s", value_parser = duration, value_name = "DURATION")]
     pub term_grace: Duration,
+
+    /// What a change may not touch: globs for paths from the root, comma-separated; an empty one allows all
+    #[arg(long, env = "RUNNER_PROTECTED_PATHS", default_value = PROTECTED_BY_DEFAULT, value_parser = protected_paths, value_name = "GLOBS")]
+    pub protected_paths: ProtectedPaths,
 
     /// What an agent that changed nothing is: fail or complete
     #[arg(long, env = "RUNNER_NO_CHANGES", default_value = "fail", value_parser = one_of::<NoChanges>, value_name = "fail|complete")]
@@ -681,6 +686,10 @@ fn branch_prefix(text: &str) -> Result<String, String> {
 fn author(text: &str) -> Result<Author, String> {
     text.parse()
         .map_err(|_| "a name and an address as `Name <name@example.org>` are allowed".to_owned())
+}
+
+fn protected_paths(text: &str) -> Result<ProtectedPaths, InvalidGlob> {
+    text.parse()
 }
 
 fn usd(text: &str) -> Result<MicroUsd, String> {

@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::driver::{AnswerLost, Call, Execute, Probe};
 use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
 use crate::machine::{Effect, Failure, Millis, Note, Outcome, TokenFacts, Trouble};
+use crate::policy::{Bounds, Rules};
 use crate::redact::Redactor;
 use crate::sandbox::{self, InForce};
 use crate::seal::{Seal, SealError, Sealed};
@@ -60,6 +61,7 @@ pub struct World {
     api_at: Option<ApiUrl>,
     watch: Watch,
     notes: Mutex<Vec<Note>>,
+    rules: Rules,
     redactor: Redactor,
 }
 
@@ -186,6 +188,11 @@ impl World {
             api_at: None,
             watch: Arc::new(|_| {}),
             notes: Mutex::new(Vec::new()),
+            rules: Rules {
+                protected: options.protected_paths.clone(),
+                redactor: redactor.clone(),
+                bounds: Bounds::default(),
+            },
             redactor,
         })
     }

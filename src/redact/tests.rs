@@ -46,6 +46,7 @@ fn json(text: &str) -> String {
 /// Every form that a secret of 8 bytes or more is found in.
 fn encoded(secret: &str) -> Vec<String> {
     let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let units: Vec<String> = secret.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
     let mut forms = vec![
         secret.to_owned(),
         percent(secret, unreserved, true),
@@ -55,7 +56,7 @@ fn encoded(secret: &str) -> Vec<String> {
         url::form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
         json(secret),
         json(&json(secret)),
-        secret.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect(),
+        units.concat(),
         hex::encode(secret),
         hex::encode_upper(secret),
     ];

@@ -21,6 +21,7 @@ mod journal_cli;
 mod local_run;
 mod messages_api;
 mod outside;
+mod policy;
 mod redaction;
 mod seal;
 mod settings;

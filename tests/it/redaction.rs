@@ -50,7 +50,8 @@ fn forms() -> Vec<String> {
         forms.push(secret.to_owned());
         forms.push(secret.replace('"', "\\\""));
         forms.push(hex::encode(secret));
-        forms.push(secret.bytes().map(|byte| format!("%{byte:02x}")).collect());
+        let percent: Vec<String> = secret.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        forms.push(percent.concat());
         for before in ["", "x", "xy"] {
             let text = format!("{before}{secret}");
             // The last group depends on what follows, and its neighbour says nothing of the secret.
