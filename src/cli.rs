@@ -1,5 +1,6 @@
 //! The command line: one file a command, and what an error makes of the exit code.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -10,6 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::adapters::git::askpass;
 use crate::config::{LogOptions, unknown_variables};
+use crate::redact::Redactor;
 use crate::{process, telemetry};
 
 mod demo;
@@ -77,46 +79,48 @@ pub fn main() -> ExitCode {
     if let Some(code) = process::hidden_command(arguments.iter().cloned()) {
         return code;
     }
+    let redactor = Redactor::new();
+    redactor.add_environment(&[], |name| std::env::var_os(name));
     // Its environment, or the descriptor that has it, is open to others of its user for as long as this was not done.
     if arguments.get(1).is_some_and(|name| name == init::NAME)
         && let Err(error) = process::harden_self()
     {
-        return exit_code(Err(error.into()));
+        return exit_code(Err(error.into()), &redactor);
     }
     let cli = match parse(arguments) {
         Ok(cli) => cli,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, &redactor),
     };
     // Before the first line is logged: what follows is for its second life.
     if let Command::Init(init) = &cli.command
         && let Err(error) = init.leave_environment(&cli.log)
     {
-        return exit_code(Err(error));
+        return exit_code(Err(error), &redactor);
     }
     let level = match &cli.command {
         Command::Serve(_) | Command::Init(_) => "info",
         Command::Run(_) | Command::Demo(_) | Command::Journal(_) | Command::Doctor(_) => "warn",
     };
-    telemetry::log_to_stderr(&cli.log, level);
+    telemetry::log_to_stderr(&cli.log, level, &redactor);
     if !matches!(&cli.command, Command::Doctor(doctor) if doctor.is_quiet()) {
         warn_of_unknown_variables();
     }
     let done = match cli.command {
-        Command::Serve(serve) => serve.execute(),
-        Command::Run(run) => run.execute(),
-        Command::Demo(demo) => demo.execute(),
+        Command::Serve(serve) => serve.execute(&redactor),
+        Command::Run(run) => run.execute(&redactor),
+        Command::Demo(demo) => demo.execute(&redactor),
         Command::Journal(journal) => journal.execute(),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Init(init) => init.execute(),
     };
-    exit_code(done)
+    exit_code(done, &redactor)
 }
 
-fn exit_code(done: Result<u8, CliError>) -> ExitCode {
+fn exit_code(done: Result<u8, CliError>, redactor: &Redactor) -> ExitCode {
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            complain(&error, error.hint());
+            complain(&error, error.hint(), redactor);
             ExitCode::from(error.exit_code())
         }
     }
@@ -139,12 +143,17 @@ fn is_command(argument: &OsStr) -> bool {
 }
 
 /// Prints a usage error, naming the variable where the value came from the environment.
-fn refuse(error: &clap::Error) -> ExitCode {
-    // Nothing to be done where not even an error can be printed.
-    let _ = error.print();
+fn refuse(error: &clap::Error, redactor: &Redactor) -> ExitCode {
+    let text = error.render().to_string();
+    match redactor.redact(&text) {
+        // Nothing to be done where not even an error can be printed.
+        Cow::Borrowed(_) => drop(error.print()),
+        Cow::Owned(clean) => eprint!("{clean}"),
+    }
     if !matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
         && let Some((variable, value)) = variable_of(error)
     {
+        let value = redactor.clean(value);
         eprintln!("hint: the value {value:?} comes from the environment variable {variable}");
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -181,9 +190,9 @@ fn warn_of_unknown_variables() {
 }
 
 /// `error: failed to …`, and what to do about it.
-fn complain(error: &dyn fmt::Display, hint: Option<String>) {
-    eprintln!("error: {error}");
+fn complain(error: &dyn fmt::Display, hint: Option<String>, redactor: &Redactor) {
+    eprintln!("error: {}", redactor.clean(error.to_string()));
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        eprintln!("hint: {}", redactor.clean(hint));
     }
 }

@@ -18,6 +18,8 @@ use crate::adapters::git::Author;
 use crate::adapters::model::{Prices, PricesError, UNDOING_VARIABLES, Upstream, UpstreamError};
 use crate::ids::{BranchName, LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{Millis, NoChanges, OnTerm, Policy};
+use crate::policy::{InvalidGlob, PROTECTED_BY_DEFAULT, ProtectedPaths};
+use crate::redact::Redactor;
 use crate::sandbox::{self, Confinement, Exposed, NoPorts, Ports};
 use crate::seal::{KeyFileError, Seal, SealError, SealKey};
 use crate::secret::Secret;
@@ -167,6 +169,10 @@ pub struct Options {
     /// How long the process may live after SIGTERM
     #[arg(long, env = "RUNNER_TERM_GRACE", default_value = "20s", value_parser = duration, value_name = "DURATION")]
     pub term_grace: Duration,
+
+    /// What a change may not touch: globs for paths from the root, comma-separated; an empty one allows all
+    #[arg(long, env = "RUNNER_PROTECTED_PATHS", default_value = PROTECTED_BY_DEFAULT, value_parser = protected_paths, value_name = "GLOBS")]
+    pub protected_paths: ProtectedPaths,
 
     /// What an agent that changed nothing is: fail or complete
     #[arg(long, env = "RUNNER_NO_CHANGES", default_value = "fail", value_parser = one_of::<NoChanges>, value_name = "fail|complete")]
@@ -402,6 +408,17 @@ impl Settings {
     /// Where the token is sealed.
     pub fn seal(&self) -> Seal {
         Seal::new(&self.secrets_dir, &self.state_dir, self.seal_key.clone())
+    }
+
+    /// Tells the redactor of every secret that the settings and the environment have. `env` looks up a variable.
+    pub fn tell_secrets(&self, redactor: &Redactor, env: impl Fn(&str) -> Option<OsString>) {
+        if let Some(token) = &self.task_token {
+            redactor.add(token);
+        }
+        if let Some(key) = &self.seal_key {
+            key.tell(redactor);
+        }
+        redactor.add_environment(&self.options.agent_env, env);
     }
 
     /// Makes sure that what must stay hidden lies outside what the agent may read: said before anything is done, and
@@ -734,6 +751,10 @@ fn branch_prefix(text: &str) -> Result<String, String> {
 fn author(text: &str) -> Result<Author, String> {
     text.parse()
         .map_err(|_| "a name and an address as `Name <name@example.org>` are allowed".to_owned())
+}
+
+fn protected_paths(text: &str) -> Result<ProtectedPaths, InvalidGlob> {
+    text.parse()
 }
 
 fn usd(text: &str) -> Result<MicroUsd, String> {

@@ -27,6 +27,8 @@
 //! | [`steps`] | one file an effect: probe, act, and what each outcome means |
 //! | [`adapters`] | clients of the task API, git, the forge and the agent, each testable alone |
 //! | [`server`] | the listener, which only ever feeds the first transition |
+//! | [`policy`] | what a change may not have in it |
+//! | [`redact`] | secrets out of everything that is shown, sent or kept |
 //! | [`process`], [`sandbox`], [`seal`], [`secret`], [`telemetry`], [`crash`] | what several rooms use |
 //! | [`survival`], [`doctor`] | what directories outlive here; what a machine or an image lacks |
 //! | [`embedded`] | the outside world in miniature: `runner run` and `runner demo` stand on it, and so do the tests |
@@ -41,8 +43,10 @@ pub mod driver;
 pub mod embedded;
 pub mod ids;
 pub mod machine;
+pub mod policy;
 pub mod process;
 pub mod record;
+pub mod redact;
 pub mod sandbox;
 pub mod seal;
 pub mod secret;

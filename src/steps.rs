@@ -18,6 +18,8 @@ use crate::config::Settings;
 use crate::driver::{AnswerLost, Call, Execute, Probe};
 use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
 use crate::machine::{Effect, Failure, Millis, Note, Outcome, TokenFacts, Trouble};
+use crate::policy::{Bounds, Rules};
+use crate::redact::Redactor;
 use crate::sandbox::{self, InForce};
 use crate::seal::{Seal, SealError, Sealed};
 use crate::secret::Secret;
@@ -31,6 +33,7 @@ mod handover;
 mod prompt;
 mod pull_request;
 mod push;
+mod redacted;
 mod report;
 mod start;
 mod text;
@@ -60,6 +63,8 @@ pub struct World {
     api_at: Option<ApiUrl>,
     watch: Watch,
     notes: Mutex<Vec<Note>>,
+    rules: Rules,
+    redactor: Redactor,
 }
 
 /// The HTTP client, and the same without a proxy for what runs on this machine.
@@ -135,8 +140,9 @@ impl Places {
 }
 
 impl World {
-    /// Makes the clients. Opens nothing, connects nowhere.
-    pub fn new(settings: &Settings) -> Result<Self, HttpSetupError> {
+    /// Makes the clients. Opens nothing, connects nowhere. What it says of itself goes through `redactor`, which it tells of
+    /// every token that it gets.
+    pub fn new(settings: &Settings, redactor: Redactor) -> Result<Self, HttpSetupError> {
         let options = &settings.options;
         let clients = Clients::new(options.ca_file.clone())?;
         let runner = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
@@ -188,6 +194,12 @@ impl World {
             api_at: None,
             watch: Arc::new(|_| {}),
             notes: Mutex::new(Vec::new()),
+            rules: Rules {
+                protected: options.protected_paths.clone(),
+                redactor: redactor.clone(),
+                bounds: Bounds::default(),
+            },
+            redactor,
         })
     }
 
@@ -213,7 +225,9 @@ impl World {
             // An ApiUrl was parsed as one.
             Err(_) => &self.clients.by_environment,
         };
-        TaskApi::new(client.clone(), base, task, self.api_token_file.clone()).with_trace(call.assignment.trace.clone())
+        TaskApi::new(client.clone(), base, task, self.api_token_file.clone())
+            .with_trace(call.assignment.trace.clone())
+            .with_redactor(self.redactor.clone())
     }
 
     /// The working branch of a task.
@@ -225,7 +239,10 @@ impl World {
     /// The sealed token: an effect that needs it and does not find it has failed for good.
     fn token(&self, facts: &TokenFacts) -> Result<Secret, Outcome> {
         match self.seal.read() {
-            Ok(Some(sealed)) if sealed.facts() == *facts => Ok(sealed.token),
+            Ok(Some(sealed)) if sealed.facts() == *facts => {
+                self.redactor.add(&sealed.token);
+                Ok(sealed.token)
+            }
             Ok(Some(Sealed { .. })) => Err(failed(Failure::TokenLost, "another token is sealed than the journal's")),
             Ok(None) => Err(failed(Failure::TokenLost, gone(&self.seal))),
             Err(error) => Err(seal_refusal(&error)),
@@ -259,6 +276,20 @@ impl World {
 
 impl Execute for World {
     async fn probe(&self, effect: &Effect, call: &Call) -> Result<Probe, AnswerLost> {
+        redacted::probe(&self.redactor, self.look(effect, call).await)
+    }
+
+    async fn act(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
+        redacted::act(&self.redactor, self.carry_out(effect, call).await)
+    }
+
+    fn notes(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl World {
+    async fn look(&self, effect: &Effect, call: &Call) -> Result<Probe, AnswerLost> {
         match effect {
             // Telling and asking twice does no harm, and the API deduplicates the verdict.
             Effect::Start { .. } | Effect::Data | Effect::Report { .. } => Ok(Probe::NotDone {
@@ -274,7 +305,7 @@ impl Execute for World {
         }
     }
 
-    async fn act(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
+    async fn carry_out(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
         match effect {
             Effect::Start { patience, within_ms } => start::act(self, *patience, *within_ms, call).await,
             Effect::Data => data::act(self, call).await,
@@ -291,10 +322,6 @@ impl Execute for World {
             Effect::PullRequest { work, head } => pull_request::act(self, work, head, call).await,
             Effect::Report { verdict, claims } => report::act(self, verdict, *claims, call).await,
         }
-    }
-
-    fn notes(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the runner shows of itself while it runs: logs, `/status` and `/metrics`, all of rows that are on disk.
 
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -15,15 +16,22 @@ use runner_journal::Head;
 use serde::Serialize;
 use strum::IntoEnumIterator;
 use tokio::sync::watch;
+use tracing::field::Field;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
 use crate::config::{LogFormat, LogOptions};
 use crate::driver::Observe;
 use crate::machine::{EffectName, Event, Failure, Finding, Millis, Note, Outcome, Run, StateName, VerdictKind};
+use crate::redact::Redactor;
+use crate::text::escape_controls;
 
 /// Logs to standard error from now on: standard output is for data. `default` is what is logged where nothing is set.
-pub fn log_to_stderr(options: &LogOptions, default: &str) {
-    let format = options.log_format.unwrap_or(if std::io::stderr().is_terminal() {
+/// Every line goes through the redactor, and a field has no control character in it that a terminal could act on.
+pub fn log_to_stderr(options: &LogOptions, default: &str, redactor: &Redactor) {
+    let format = options.log_format.unwrap_or(if io::stderr().is_terminal() {
         LogFormat::Pretty
     } else {
         LogFormat::Json
@@ -36,12 +44,72 @@ pub fn log_to_stderr(options: &LogOptions, default: &str) {
     let filter = EnvFilter::new(wanted.unwrap_or(default));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(Lines {
+            redactor: redactor.clone(),
+            format,
+        });
     // A second call in one process finds a logger there, which is as good.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Pretty => builder.with_target(false).try_init(),
+        LogFormat::Pretty => {
+            let fields = debug_fn(field).delimited(" ");
+            builder.fmt_fields(fields).with_target(false).try_init()
+        }
     };
+}
+
+/// A field for a person: one line, whatever is in it.
+fn field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = escape_controls(&format!("{value:?}"));
+    match field.name() {
+        "message" => write!(writer, "{value}"),
+        name => write!(writer, "{name}={value}"),
+    }
+}
+
+/// Standard error, a whole line at a time.
+struct Lines {
+    redactor: Redactor,
+    format: LogFormat,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> &'a Self {
+        self
+    }
+}
+
+impl Lines {
+    fn clean(&self, line: &[u8]) -> String {
+        let text = self.redactor.clean(String::from_utf8_lossy(line).into_owned());
+        match self.format {
+            // Its fields were escaped one by one: what is left are the colours.
+            LogFormat::Pretty => text,
+            // JSON's own escapes leave these out.
+            LogFormat::Json => ('\u{7f}'..='\u{9f}').fold(text, |text, c| {
+                if text.contains(c) {
+                    text.replace(c, &format!("\\u{:04x}", u32::from(c)))
+                } else {
+                    text
+                }
+            }),
+        }
+    }
+}
+
+impl Write for &Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // The subscriber writes an event at once.
+        io::stderr().lock().write_all(self.clean(line).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// `GET /status` (contract, section 1).
@@ -206,7 +274,7 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+    pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)

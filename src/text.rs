@@ -19,6 +19,11 @@ pub fn printable(text: &str) -> String {
         .collect()
 }
 
+/// The same in one line.
+pub fn escape_controls(text: &str) -> String {
+    printable(text).replace('\n', "\\n")
+}
+
 /// At most `limit` bytes of the text, and a mark where something is missing.
 pub fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::adapters::http::{Answer, ExchangeError, TransportError, exchange};
 use crate::ids::{ApiUrl, TaskId};
+use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::task::{CONTEXT_LIMIT, TaskData};
 use crate::text::excerpt;
@@ -204,6 +205,7 @@ pub struct TaskApi {
     task: TaskId,
     bearer_file: Option<PathBuf>,
     trace: Option<Trace>,
+    redactor: Option<Redactor>,
 }
 
 impl TaskApi {
@@ -215,6 +217,16 @@ impl TaskApi {
             task,
             bearer_file,
             trace: None,
+            redactor: None,
+        }
+    }
+
+    /// The same client, which tells of each bearer token that it reads.
+    #[must_use]
+    pub fn with_redactor(self, redactor: Redactor) -> Self {
+        Self {
+            redactor: Some(redactor),
+            ..self
         }
     }
 
@@ -293,7 +305,11 @@ impl TaskApi {
         let text = tokio::fs::read_to_string(path).await.map_err(unreadable)?;
         let token = text.trim();
         if is_token(token) {
-            Ok(Some(Secret::new(token)))
+            let secret = Secret::new(token);
+            if let Some(redactor) = &self.redactor {
+                redactor.add(&secret);
+            }
+            Ok(Some(secret))
         } else {
             Err(unreadable(io::Error::new(
                 io::ErrorKind::InvalidData,

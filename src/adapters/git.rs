@@ -8,6 +8,7 @@ mod changes;
 mod command;
 mod error;
 pub mod handover;
+mod policy;
 mod push;
 mod remote;
 mod token;
@@ -41,8 +42,8 @@ const BEFORE: &str = "refs/runner/before";
 const HEAD: &str = "refs/runner/head";
 /// A blob that names the hand-over's shape.
 const SHAPE: &str = "refs/runner/shape";
-/// Work that policy refused, kept for the archive.
-const REFUSED: &str = "refs/runner/refused";
+/// Work that policy refused.
+pub const REFUSED: &str = "refs/runner/refused";
 /// Where the remote's branches are kept.
 const REMOTE_BRANCHES: &str = "refs/remotes/origin/";
 

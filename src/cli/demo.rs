@@ -16,6 +16,7 @@ use crate::embedded::forge::{Branches, ForgeRepo, ForgeServer};
 use crate::embedded::git_server::{Auth, GitServer, SeedCommit};
 use crate::ids::TaskId;
 use crate::process;
+use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::task::{TaskData, TaskRepo};
 use crate::telemetry::system_clock;
@@ -36,14 +37,17 @@ pub(super) struct Demo {
 }
 
 impl Demo {
-    pub(super) fn execute(self) -> Result<u8, CliError> {
+    pub(super) fn execute(self, redactor: &Redactor) -> Result<u8, CliError> {
         process::harden_self()?;
-        let (exit, settings) = on_runtime(demo(self.options))?;
+        let (exit, settings) = on_runtime(demo(self.options, redactor))?;
         Ok(conclude(exit, &settings, Left::Behind).code())
     }
 }
 
-async fn demo(mut options: Options) -> Result<(crate::machine::Exit, crate::config::Settings), CliError> {
+async fn demo(
+    mut options: Options,
+    redactor: &Redactor,
+) -> Result<(crate::machine::Exit, crate::config::Settings), CliError> {
     let id = demo_id()?;
     let scripted = options.agent.is_none();
     if scripted {
@@ -74,13 +78,13 @@ async fn demo(mut options: Options) -> Result<(crate::machine::Exit, crate::conf
         AgentChoice::Command(command) => command.clone(),
     };
     eprintln!("A task API, a git server and a forge run on this machine; the agent is {agent}.\n");
-    let exit = Box::pin(drive(Local {
+    let local = Local {
         id,
         data,
         token: Some(token),
         settings: settings.clone(),
-    }))
-    .await?;
+    };
+    let exit = Box::pin(drive(local, redactor)).await?;
     for pull in forge.pulls() {
         eprintln!(
             "\nThe pull request on the embedded forge:\n\n# {}\n\n{}",

@@ -1,5 +1,6 @@
 //! `runner journal`: what happened, read from the one file, by somebody who was not there.
 
+use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +17,7 @@ use super::CliError;
 use crate::config::state_home;
 use crate::machine::{Millis, Run};
 use crate::record;
+use crate::redact::Redactor;
 use crate::telemetry::{VerdictStatus, rfc3339};
 
 /// Look at a journal.
@@ -50,6 +52,9 @@ struct Dump {
     /// Write to this file, which must not exist yet
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Show bodies as they are stored, what looks like a secret too
+    #[arg(long)]
+    raw: bool,
     /// The journal
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
@@ -87,9 +92,14 @@ impl JournalCommand {
                     source,
                 };
                 let post_mortem = PostMortem::open(&path)?;
+                let shown = if dump.raw {
+                    Bodies::AsStored
+                } else {
+                    Bodies::Redacted(Redactor::new())
+                };
                 let written = match &dump.output {
-                    None => post_mortem.dump(dump.format, BufWriter::new(io::stdout().lock())),
-                    Some(file) => post_mortem.dump(dump.format, BufWriter::new(create(file)?)),
+                    None => post_mortem.dump(dump.format, &shown, BufWriter::new(io::stdout().lock())),
+                    Some(file) => post_mortem.dump(dump.format, &shown, BufWriter::new(create(file)?)),
                 };
                 match written {
                     // The reader has seen enough.
@@ -225,12 +235,12 @@ impl PostMortem {
         1
     }
 
-    fn dump(&self, format: Format, mut out: impl Write) -> io::Result<()> {
+    fn dump(&self, format: Format, bodies: &Bodies, mut out: impl Write) -> io::Result<()> {
         match format {
-            Format::Table => self.table(&mut out)?,
-            Format::Json => self.json(&mut out)?,
+            Format::Table => self.table(bodies, &mut out)?,
+            Format::Json => self.json(bodies, &mut out)?,
             Format::Ndjson => self.each(|row| {
-                serde_json::to_writer(&mut out, &DumpedRow::of(row)?)?;
+                serde_json::to_writer(&mut out, &DumpedRow::of(row, bodies)?)?;
                 writeln!(out)
             })?,
         }
@@ -249,7 +259,24 @@ impl PostMortem {
         result
     }
 
-    fn json(&self, out: &mut impl Write) -> io::Result<()> {
+    /// How many rows have something in them that is not shown.
+    fn redacted(&self, bodies: &Bodies) -> io::Result<u64> {
+        let mut redacted = 0;
+        self.each(|row| {
+            if row
+                .entry
+                .body()
+                .is_some_and(|body| matches!(bodies.show(body), Cow::Owned(_)))
+            {
+                redacted += 1;
+            }
+            Ok(())
+        })?;
+        Ok(redacted)
+    }
+
+    fn json(&self, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
+        let redacted = self.redacted(bodies)?;
         let head = Header {
             journal: Journal {
                 path: self.path.display().to_string(),
@@ -258,14 +285,18 @@ impl PostMortem {
                 journal_head: self.summary.head.hash.to_string(),
                 whole: self.problems().is_empty(),
                 problems: self.problems(),
+                note: (redacted > 0).then(|| not_shown(redacted)),
             },
             task: self.run.assignment.as_ref().map(|assignment| DumpedTask {
                 task_id: assignment.task_id.as_str(),
-                api_url: assignment.api_url.as_str(),
+                api_url: bodies.show(assignment.api_url.as_str()),
             }),
             state: self.run.state_name().map(|s| s.to_string()),
             boots: self.run.boot.number,
-            verdict: verdict(&self.run),
+            verdict: verdict(&self.run).map(|verdict| VerdictStatus {
+                message: bodies.show(&verdict.message).into_owned(),
+                ..verdict
+            }),
         };
         let head = serde_json::to_string(&head)?;
         let open = head.strip_suffix('}').unwrap_or(&head);
@@ -274,12 +305,12 @@ impl PostMortem {
         self.each(|row| {
             write!(out, "{}", if first { "\n" } else { ",\n" })?;
             first = false;
-            serde_json::to_writer(&mut *out, &DumpedRow::of(row)?).map_err(io::Error::from)
+            serde_json::to_writer(&mut *out, &DumpedRow::of(row, bodies)?).map_err(io::Error::from)
         })?;
         writeln!(out, "\n]}}")
     }
 
-    fn table(&self, out: &mut impl Write) -> io::Result<()> {
+    fn table(&self, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
         let run = &self.run;
         let task = run
             .assignment
@@ -304,18 +335,45 @@ impl PostMortem {
                 out,
                 "{}{reason}, {told}: {}",
                 verdict.event,
-                one_line(&verdict.message, 400)
+                one_line(&bodies.show(&verdict.message), 400)
             )?;
+        }
+        let redacted = self.redacted(bodies)?;
+        if redacted > 0 {
+            writeln!(out, "{}", not_shown(redacted))?;
         }
         writeln!(out, "\n{:>4}  {:>10}  {:>4}  what happened", "row", "time", "boot")?;
         let mut start = None;
         let mut intended = None;
         self.each(|row| {
             let since = row.at_ms - *start.get_or_insert(row.at_ms);
-            let what = describe(row, &mut intended);
+            let what = describe(row, bodies, &mut intended);
             writeln!(out, "{:>4}  {:>10}  {:>4}  {what}", row.seq, span(since), row.boot)
         })
     }
+}
+
+/// How bodies are shown.
+enum Bodies {
+    AsStored,
+    /// Without what looks like a secret. The secrets themselves are not known any more.
+    Redacted(Redactor),
+}
+
+impl Bodies {
+    fn show<'a>(&self, body: &'a str) -> Cow<'a, str> {
+        match self {
+            Self::AsStored => Cow::Borrowed(body),
+            Self::Redacted(redactor) => redactor.redact(body),
+        }
+    }
+}
+
+fn not_shown(rows: u64) -> String {
+    format!(
+        "what looks like a secret is not shown ({rows} row{}); --raw shows bodies as they are stored",
+        if rows == 1 { "" } else { "s" }
+    )
 }
 
 fn verdict(run: &Run) -> Option<VerdictStatus> {
@@ -331,8 +389,9 @@ fn verdict(run: &Run) -> Option<VerdictStatus> {
 const WORDS: usize = 56;
 
 /// A row in words; `intended` is when the open intent was written.
-fn describe(row: &Row, intended: &mut Option<Millis>) -> String {
-    let said = row.entry.body().map(words).unwrap_or_default();
+fn describe(row: &Row, bodies: &Bodies, intended: &mut Option<Millis>) -> String {
+    let body = row.entry.body().map(|body| bodies.show(body));
+    let said = body.as_deref().map(words).unwrap_or_default();
     let text = match &row.entry {
         Entry::Boot { .. } => format!("started {said}"),
         Entry::Enter { dst, .. } => format!("=> {dst} {said}"),
@@ -423,7 +482,7 @@ struct DumpedTask<'a> {
     #[serde(rename = "taskID")]
     task_id: &'a str,
     #[serde(rename = "apiURL")]
-    api_url: &'a str,
+    api_url: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -435,6 +494,8 @@ struct Journal {
     journal_head: String,
     whole: bool,
     problems: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// A row as `dump` prints it: fields that its kind does not have are absent.
@@ -458,11 +519,14 @@ struct DumpedRow<'a> {
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<Box<RawValue>>,
+    /// Whether the body is not the one that the hash covers.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    redacted: bool,
     hash: String,
 }
 
 impl<'a> DumpedRow<'a> {
-    fn of(row: &'a Row) -> io::Result<Self> {
+    fn of(row: &'a Row, bodies: &Bodies) -> io::Result<Self> {
         let mut dumped = Self {
             seq: row.seq,
             boot: row.boot,
@@ -475,11 +539,14 @@ impl<'a> DumpedRow<'a> {
             result: None,
             key: None,
             body: None,
+            redacted: false,
             hash: row.hash.to_string(),
         };
-        // As stored, byte for byte: the hash covers these bytes.
+        // As stored, byte for byte, where nothing is taken out: the hash covers these bytes.
         if let Some(body) = row.entry.body() {
-            dumped.body = Some(RawValue::from_string(body.to_owned()).map_err(io::Error::from)?);
+            let shown = bodies.show(body);
+            dumped.redacted = matches!(shown, Cow::Owned(_));
+            dumped.body = Some(RawValue::from_string(shown.into_owned()).map_err(io::Error::from)?);
         }
         match &row.entry {
             Entry::Enter { src, dst, .. } => {

@@ -9,6 +9,7 @@ use runner_journal::Head;
 use crate::adapters::agent::Activity;
 use crate::driver::Observe;
 use crate::machine::{EffectName, Event, Fact, Finding, Millis, Note, Outcome, Run};
+use crate::redact::Redactor;
 use crate::steps::Watch;
 use crate::text::{count, printable};
 
@@ -17,6 +18,7 @@ use crate::text::{count, printable};
 pub(super) struct Progress {
     bar: ProgressBar,
     shown: Arc<Mutex<Shown>>,
+    redactor: Redactor,
 }
 
 #[derive(Default)]
@@ -26,7 +28,7 @@ struct Shown {
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(redactor: Redactor) -> Self {
         // Hidden where standard error is no terminal: then lines are printed instead.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}") {
@@ -36,6 +38,7 @@ impl Progress {
         Self {
             bar,
             shown: Arc::default(),
+            redactor,
         }
     }
 
@@ -60,6 +63,7 @@ impl Progress {
             }
             Activity::ToolEnded(_) => return,
         };
+        let text = self.redactor.clean(text);
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if self.bar.is_hidden() {
             eprintln!("      {text}");
@@ -69,7 +73,7 @@ impl Progress {
     }
 
     fn line(&self, text: &str) {
-        let text = printable(text);
+        let text = printable(&self.redactor.redact(text));
         if self.bar.is_hidden() {
             eprintln!("{text}");
         } else {

@@ -20,6 +20,7 @@ use crate::embedded::faults::Faults;
 use crate::embedded::task_api::{Mint, TaskApiServer};
 use crate::ids::{GitRef, RepoUrl, TaskId};
 use crate::machine::{Assignment, Exit, Failure, Run as History, State};
+use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::steps::World;
 use crate::task::{TaskData, TaskRepo};
@@ -98,12 +99,12 @@ pub(super) struct Local {
 }
 
 impl Run {
-    pub(super) fn execute(self) -> Result<u8, CliError> {
+    pub(super) fn execute(self, redactor: &Redactor) -> Result<u8, CliError> {
         process::harden_self()?;
         let local = if self.resume { self.resumed()? } else { self.fresh()? };
         let (exit, settings) = on_runtime(async {
             let settings = local.settings.clone();
-            Ok((Box::pin(drive(local)).await?, settings))
+            Ok((Box::pin(drive(local, redactor)).await?, settings))
         })?;
         let exit = conclude(exit, &settings, Left::ForLater);
         Ok(exit.code())
@@ -192,13 +193,17 @@ impl Run {
 }
 
 /// Runs the task to its end.
-pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
+pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, CliError> {
     let Local {
         id,
         data,
         token,
         settings,
     } = local;
+    settings.tell_secrets(redactor, |name| std::env::var_os(name));
+    if let Some(token) = &token {
+        redactor.add(token);
+    }
     holds_no_other_task(&settings, &id)?;
     settings.prepare_directories()?;
     let embedded = |cause: String| CliError::Embedded {
@@ -210,8 +215,8 @@ pub(super) async fn drive(local: Local) -> Result<Exit, CliError> {
         .map_err(|e| embedded(e.to_string()))?;
     // What has no token needs none: a repository that is a path.
     let token = token.unwrap_or_else(|| Secret::new("none-needed"));
-    let progress = Progress::new();
-    let world = World::new(&settings)?
+    let progress = Progress::new(redactor.clone());
+    let world = World::new(&settings, redactor.clone())?
         .with_api_at(api.api_url().clone())
         .with_watch(progress.watch());
     let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {

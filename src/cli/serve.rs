@@ -10,6 +10,7 @@ use super::CliError;
 use super::local::{clock, on_runtime, term, tidy};
 use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Parts};
+use crate::redact::Redactor;
 use crate::server::{self, Listener, router};
 use crate::steps::World;
 use crate::survival::{self, Ground};
@@ -33,16 +34,17 @@ pub(super) struct Serve {
 }
 
 impl Serve {
-    pub(super) fn execute(self) -> Result<u8, CliError> {
+    pub(super) fn execute(self, redactor: &Redactor) -> Result<u8, CliError> {
         process::harden_self()?;
         let settings = Settings::resolve(self.options, &Role::Serve, |name| std::env::var_os(name))?;
-        on_runtime(serve(settings))
+        settings.tell_secrets(redactor, |name| std::env::var_os(name));
+        on_runtime(serve(settings, redactor.clone()))
     }
 }
 
-async fn serve(settings: Settings) -> Result<u8, CliError> {
+async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     // What can be refused is refused before anything is made: exit 2 has touched nothing.
-    let world = World::new(&settings)?;
+    let world = World::new(&settings, redactor)?;
     let address = settings.options.listen;
     let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;

@@ -135,7 +135,9 @@ impl Failure {
                 Some("look for memory limits and kills; RUNNER_AGENT_ATTEMPTS sets how often it is started")
             }
             Self::NoChanges => Some("set RUNNER_NO_CHANGES=complete where that is a good end"),
-            Self::PolicyViolation => Some("the message lists what was found and where"),
+            Self::PolicyViolation => Some(
+                "the message lists what was found and where; the work is in the state directory: git --git-dir=git log refs/runner/refused",
+            ),
             Self::PushRejected => Some("check branch protection and what the token may write"),
             Self::PushConflict => Some("delete the branch, or set another RUNNER_BRANCH_PREFIX"),
             Self::PrRefused => Some("check what the token may do: pull requests need write access"),

@@ -16,6 +16,8 @@ use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretSlice};
 use thiserror::Error;
 
+use crate::redact::Redactor;
+
 /// A key of fewer bytes is none.
 const SHORTEST: usize = 32;
 /// A key file of more bytes is something else.
@@ -84,6 +86,11 @@ impl SealKey {
             return Err(KeyFileError::TooShort(key.len()));
         }
         Ok(Self(SecretSlice::from(key.to_vec())))
+    }
+
+    /// Tells the redactor of it.
+    pub fn tell(&self, redactor: &Redactor) {
+        redactor.add_bytes(self.0.expose_secret());
     }
 
     /// Seals under a nonce of its own. Fails where the system gives no random bytes.

@@ -163,6 +163,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
         Bounds::new(timeout),
         stop,
         on_activity,
+        world.redactor.clone(),
     )
     .await;
     let budget = match &model {
@@ -317,7 +318,8 @@ fn launch(
         .mode(0o700)
         .create(&desk)
         .map_err(|e| io_failure(&desk, &e))?;
-    let text = prompt::compose(&run.task, &run.checkout, &desk).map_err(|e| io_failure(&desk, &e))?;
+    let text =
+        prompt::compose(&run.task, &run.checkout, &world.rules.protected, &desk).map_err(|e| io_failure(&desk, &e))?;
     let text = match world.agent.kind() {
         AgentKind::Claude => text,
         // It has no system prompt to put this into.

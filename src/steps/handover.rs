@@ -1,11 +1,16 @@
 //! `handover`: what the agent changed goes from its tree into the private repository, by git in the agent's sandbox, without a token.
 
+use std::fmt::Write as _;
+use std::path::Path;
+
 use super::{World, lost, or_outcome};
-use crate::adapters::git::GitError;
-use crate::adapters::git::handover::{self, HandedOver, HandoverError, Limits, Shape, Work};
+use crate::adapters::git::handover::{self, HandedOver, HandoverError, Limits, Shape, Violation, Work};
+use crate::adapters::git::{GitError, REFUSED};
 use crate::driver::{AnswerLost, Call, Probe};
 use crate::machine::{AgentReport, Checkout, Fact, Failure, Handover, Millis, Outcome, Trouble};
+use crate::redact::Redactor;
 use crate::task::Task;
+use crate::text::{count, cut, escape_controls};
 
 pub(super) async fn probe(world: &World) -> Result<Probe, AnswerLost> {
     let cleared = world.git.clear_stale_locks();
@@ -29,6 +34,7 @@ pub(super) async fn act(
     call: &Call,
 ) -> Result<Outcome, AnswerLost> {
     let message = super::text::commit_message(task, &call.assignment.task_id);
+    let message = world.redactor.clean(message);
     let template = or_outcome!(super::agent::git_in_the_sandbox(world).await);
     let work = Work {
         workspace_repo: &world.places.repo(),
@@ -38,10 +44,11 @@ pub(super) async fn act(
         message: &message,
         at: u64::try_from(at / 1000).unwrap_or(0),
         limits: Limits::default(),
+        rules: &world.rules,
     };
     Ok(match handover::take(&world.git, &template, &work).await {
         Ok(taken) => done(&taken),
-        Err(error) => refusal(&error, agent),
+        Err(error) => refusal(world, &error, agent),
     })
 }
 
@@ -60,7 +67,36 @@ fn done(taken: &HandedOver) -> Outcome {
     }
 }
 
-fn refusal(error: &HandoverError, agent: &AgentReport) -> Outcome {
+/// The list of a report has this many bytes at most, and how many more there are.
+const LIST_LIMIT: usize = 3000;
+/// A path of it has this many.
+const LINE_LIMIT: usize = 300;
+
+/// Each violation in a line, and where the work is.
+fn listed(violations: &[Violation], kept: Option<&Path>, redactor: &Redactor) -> String {
+    let mut text = format!(
+        "{}:",
+        count(u32::try_from(violations.len()).unwrap_or(u32::MAX), "violation")
+    );
+    for (number, violation) in violations.iter().enumerate() {
+        if text.len() > LIST_LIMIT {
+            let _ = write!(text, "\n- and {} more", violations.len() - number);
+            break;
+        }
+        let line = escape_controls(&redactor.clean(violation.to_string()));
+        let _ = write!(text, "\n- {}", cut(&line, LINE_LIMIT));
+    }
+    if let Some(dir) = kept {
+        let _ = write!(
+            text,
+            "\nNothing was pushed. The work is kept in {} as {REFUSED}.",
+            dir.display()
+        );
+    }
+    text
+}
+
+fn refusal(world: &World, error: &HandoverError, agent: &AgentReport) -> Outcome {
     let text = error.to_string();
     let with_agent = |failure, cause: String| Outcome::Failed {
         failure,
@@ -68,13 +104,9 @@ fn refusal(error: &HandoverError, agent: &AgentReport) -> Outcome {
         agent: Some(agent.clone()),
     };
     match error {
-        HandoverError::Policy { violations, .. } => {
-            let list: Vec<String> = violations
-                .iter()
-                .take(20)
-                .map(|v| format!("{}: {}", v.path.display(), v.what))
-                .collect();
-            with_agent(Failure::PolicyViolation, format!("{text}\n{}", list.join("\n")))
+        HandoverError::Policy { violations, refused } => {
+            let kept = refused.as_ref().map(|_| world.git.dir());
+            with_agent(Failure::PolicyViolation, listed(violations, kept, &world.redactor))
         }
         HandoverError::Refused { .. } => with_agent(Failure::PolicyViolation, text),
         HandoverError::Private(GitError::DiskFull { .. }) => with_agent(Failure::DiskFull, text),

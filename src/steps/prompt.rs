@@ -7,6 +7,7 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::machine::Checkout;
+use crate::policy::ProtectedPaths;
 use crate::task::Task;
 
 /// What every agent is told of the runner.
@@ -16,13 +17,19 @@ pub(super) const INSTRUCTIONS: &str = include_str!("../assets/instructions.md");
 const CONTEXT_IN_PROMPT: usize = 200_000;
 
 /// The prompt for an agent. A long context is written into `desk`, a directory that the agent may read.
-pub(super) fn compose(task: &Task, checkout: &Checkout, desk: &Path) -> io::Result<String> {
+pub(super) fn compose(task: &Task, checkout: &Checkout, protected: &ProtectedPaths, desk: &Path) -> io::Result<String> {
     // Derived from the text itself: whoever wrote the text cannot have put it there.
     let mark = hex::encode(&Sha256::digest(&task.raw)[..8]);
     let mut prompt = format!(
         "The repository {} is in your working directory, on the branch {} that starts at {}.\n",
         task.repo, checkout.branch, checkout.base
     );
+    if !protected.is_empty() {
+        let _ = writeln!(
+            prompt,
+            "Do not touch these paths: {protected}. A change that touches one of them, in any of its commits, is refused as a whole."
+        );
+    }
     if let Some(source) = &task.source_url {
         let _ = writeln!(prompt, "The task comes from {source}.");
     }
@@ -69,7 +76,7 @@ mod tests {
     #[test]
     fn the_task_cannot_end_its_own_fence() {
         let desk = tempfile::tempdir().unwrap();
-        let prompt = compose(&task("known"), &checkout(), desk.path()).unwrap();
+        let prompt = compose(&task("known"), &checkout(), &ProtectedPaths::default(), desk.path()).unwrap();
         let mark = prompt.split("<task ").nth(1).unwrap().split('>').next().unwrap();
         assert_eq!(prompt.matches(&format!("</task {mark}>")).count(), 1, "{prompt}");
         assert!(
@@ -79,10 +86,18 @@ mod tests {
     }
 
     #[test]
+    fn protected_paths_are_told() {
+        let desk = tempfile::tempdir().unwrap();
+        let told = |globs: &str| compose(&task(""), &checkout(), &globs.parse().unwrap(), desk.path()).unwrap();
+        assert!(told("ci/**,*.lock").contains("Do not touch these paths: ci/**, *.lock."));
+        assert!(!told("").contains("Do not touch"));
+    }
+
+    #[test]
     fn a_long_context_is_a_file() {
         let desk = tempfile::tempdir().unwrap();
         let long = "x".repeat(CONTEXT_IN_PROMPT + 1);
-        let prompt = compose(&task(&long), &checkout(), desk.path()).unwrap();
+        let prompt = compose(&task(&long), &checkout(), &ProtectedPaths::default(), desk.path()).unwrap();
         assert!(prompt.len() < 2_000);
         assert_eq!(std::fs::read_to_string(desk.path().join("context.md")).unwrap(), long);
     }

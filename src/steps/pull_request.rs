@@ -41,8 +41,8 @@ pub(super) async fn act(world: &World, work: &Work, head: &CommitId, call: &Call
     }
     crash::at(CrashPoint::Inside(Inside::PullRequestLooked));
     let new = NewPullRequest {
-        title: title(work),
-        body: body(work, head, &call.assignment.task_id),
+        title: world.redactor.clean(title(work)),
+        body: world.redactor.clean(body(work, head, &call.assignment.task_id)),
         head: work.checkout.branch.clone(),
         base: work.checkout.base_branch.clone(),
         draft: world.draft == Draft::Yes,

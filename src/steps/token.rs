@@ -10,7 +10,10 @@ use crate::seal::Sealed;
 /// A sealed token answers for itself. Without one the server is the arbiter: it is asked again.
 pub(super) fn probe(world: &World) -> Probe {
     match world.seal.recover() {
-        Ok(Some(sealed)) => Probe::Ended(done(&sealed)),
+        Ok(Some(sealed)) => {
+            world.redactor.add(&sealed.token);
+            Probe::Ended(done(&sealed))
+        }
         Ok(None) | Err(_) => Probe::NotDone {
             ran_ms: 0,
             spent_micro_usd: 0,
@@ -23,6 +26,7 @@ pub(super) async fn act(world: &World, history: TokenHistory, call: &Call) -> Re
         Ok(issued) => issued,
         Err(error) => return refusal(&error, history),
     };
+    world.redactor.add(&issued.token);
     crash::at(CrashPoint::Inside(Inside::TokenReceived));
     let sealed = Sealed {
         token: issued.token,

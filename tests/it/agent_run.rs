@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use runner::adapters::agent::{Activity, AgentEnd, AgentKind, Bounds, EndedBy, Judgement, Probe, RunError, probe, run};
 use runner::process::{Exit, Input, Launch, Stopped};
+use runner::redact::Redactor;
 use runner::sandbox::Demand;
 use tempfile::TempDir;
 
@@ -49,9 +50,17 @@ impl Room {
     async fn run(&self, kind: AgentKind, script: &str, bounds: Bounds) -> (AgentEnd<()>, Vec<Activity>) {
         let mut seen = Vec::new();
         let (launch, transcript) = (self.launch(script), self.path("transcript"));
-        let end = run(kind, &launch, &transcript, bounds, pending(), |activity| {
-            seen.push(activity);
-        });
+        let end = run(
+            kind,
+            &launch,
+            &transcript,
+            bounds,
+            pending(),
+            |activity| {
+                seen.push(activity);
+            },
+            Redactor::new(),
+        );
         (end.await.unwrap(), seen)
     }
 
@@ -148,6 +157,7 @@ async fn an_agent_is_stopped_with_the_reason_that_was_given() {
                 sender.send("ended elsewhere").unwrap();
             }
         },
+        Redactor::new(),
     );
     let end = end.await.unwrap();
     assert_eq!(end.by, EndedBy::Stop("ended elsewhere"));
@@ -188,6 +198,7 @@ async fn an_earlier_transcript_is_not_written_over_and_nothing_is_started() {
         Bounds::new(NEVER),
         pending::<()>(),
         |_| {},
+        Redactor::new(),
     );
     assert!(matches!(refused.await, Err(RunError::TranscriptExists { .. })));
     assert_eq!(fs::read_to_string(room.path("transcript")).unwrap(), "earlier");

@@ -23,6 +23,8 @@ mod local_run;
 mod messages_api;
 mod model_proxy;
 mod outside;
+mod policy;
+mod redaction;
 mod seal;
 mod settings;
 mod supervise;

@@ -19,6 +19,7 @@ use super::judge::{Judgement, judge};
 use super::stream::{Activity, Conclusion, Stream, StreamEnd};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::process::{Ended, Exit, Launch, LaunchError, ReportError, Running, Stopped, read_report};
+use crate::redact::{Redacted, Redactor, Scrub};
 
 /// How much of the end of standard error is kept, in bytes.
 const STDERR_LIMIT: usize = 8 * 1024;
@@ -99,7 +100,8 @@ pub enum RunError {
 }
 
 /// Starts the agent and goes with it to its end, when all of its processes are dead and its transcript is on the disk.
-/// `stop` ends it in order. Dropped half way, it kills the agent.
+/// `stop` ends it in order. Dropped half way, it kills the agent. No secret that `redactor` knows is in the transcript, in
+/// what is said of the agent's doings, or in what it is judged to have said.
 pub async fn run<R, S, A>(
     kind: AgentKind,
     launch: &Launch,
@@ -107,6 +109,7 @@ pub async fn run<R, S, A>(
     bounds: Bounds,
     stop: S,
     mut on_activity: A,
+    redactor: Redactor,
 ) -> Result<AgentEnd<R>, RunError>
 where
     S: Future<Output = R>,
@@ -114,17 +117,20 @@ where
 {
     let file = create(transcript)?;
     let mut watch = Watch {
-        stream: Stream::new(file),
+        scrub: redactor.stream(),
+        stream: Stream::new(Redacted::new(file, &redactor), redactor),
         stderr: Vec::new(),
         unwritten: None,
     };
     let running = launch.start()?;
     crash::at(CrashPoint::Inside(Inside::AgentStarted));
     let (by, ended) = watch.follow(running, bounds, stop, &mut on_activity).await?;
-    let (end, file) = watch.stream.finish(&mut on_activity);
+    let rest = watch.scrub.finish();
+    watch.stderr.extend(rest);
+    let (end, transcript_file) = watch.stream.finish(&mut on_activity);
     let synced = match watch.unwritten {
         Some(error) => Err(error),
-        None => file.sync_all(),
+        None => transcript_file.finish().and_then(|file| file.sync_all()),
     };
     synced.map_err(|source| RunError::Transcript {
         path: transcript.to_owned(),
@@ -159,6 +165,7 @@ fn create(path: &Path) -> Result<File, RunError> {
 struct Watch<W> {
     stream: Stream<W>,
     stderr: Vec<u8>,
+    scrub: Scrub,
     unwritten: Option<io::Error>,
 }
 
@@ -245,7 +252,8 @@ impl<W: Write> Watch<W> {
     }
 
     fn complain(&mut self, bytes: &[u8]) {
-        self.stderr.extend_from_slice(bytes);
+        // Before it is cut: half a secret is not known any more.
+        self.stderr.extend(self.scrub.feed(bytes));
         let surplus = self.stderr.len().saturating_sub(STDERR_LIMIT);
         self.stderr.drain(..surplus);
     }
@@ -326,7 +334,8 @@ pub fn probe(kind: AgentKind, transcript: &Path, report: &Path, started: SystemT
 }
 
 fn read_all(mut file: File) -> io::Result<StreamEnd> {
-    let mut stream = Stream::new(io::sink());
+    // What is in there was redacted when it was written.
+    let mut stream = Stream::new(io::sink(), Redactor::new());
     let mut chunk = vec![0; CHUNK];
     loop {
         match file.read(&mut chunk)? {

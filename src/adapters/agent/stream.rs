@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::event::{Block, Content, Event};
 use super::money::MicroUsd;
 use super::skim::Skim;
+use crate::redact::Redactor;
 
 /// A longer line is not parsed as a whole: only its top level is looked at.
 const LINE_LIMIT: usize = 8 * 1024 * 1024;
@@ -133,16 +134,19 @@ enum Line {
 #[derive(Debug)]
 pub struct Stream<W> {
     transcript: W,
+    redactor: Redactor,
     line: Line,
     end: StreamEnd,
     background_tasks: usize,
 }
 
 impl<W: Write> Stream<W> {
-    /// Begins to read into `transcript`.
-    pub fn new(transcript: W) -> Self {
+    /// Begins to read into `transcript`, which gets the bytes as they are. What is made of them is redacted before it is
+    /// cut: half a secret is not known any more.
+    pub fn new(transcript: W, redactor: Redactor) -> Self {
         Self {
             transcript,
+            redactor,
             line: Line::Whole(Vec::new()),
             end: StreamEnd::default(),
             background_tasks: 0,
@@ -234,6 +238,7 @@ impl<W: Write> Stream<W> {
     }
 
     fn plain(&mut self, text: &str) {
+        let text = &*self.redactor.redact(text);
         let kept = &mut self.end.plain_text;
         if !kept.is_empty() {
             kept.push('\n');
@@ -249,8 +254,9 @@ impl<W: Write> Stream<W> {
             ("system", Some("init")) => {
                 self.end.conclusion = Conclusion::Open;
                 let report = &mut self.end.report;
-                report.model = report.model.take().or(event.model);
-                report.session_id = event.session_id.or(report.session_id.take());
+                let clean = |text| self.redactor.clean(text);
+                report.model = report.model.take().or(event.model.map(clean));
+                report.session_id = event.session_id.map(clean).or(report.session_id.take());
             }
             ("system", Some("background_tasks_changed")) => {
                 self.background_tasks = event.tasks.map_or(0, |tasks| tasks.len());
@@ -266,7 +272,8 @@ impl<W: Write> Stream<W> {
                     self.end.conclusion = Conclusion::Open;
                 }
                 if let Some(Content::Blocks(blocks)) = event.message.map(|message| message.content) {
-                    blocks.into_iter().filter_map(activity).for_each(on_activity);
+                    let doings = blocks.into_iter().filter_map(|block| activity(block, &self.redactor));
+                    doings.for_each(on_activity);
                 }
             }
             ("result", _) => self.take_result(event),
@@ -276,10 +283,11 @@ impl<W: Write> Stream<W> {
 
     fn take_result(&mut self, event: Event) {
         let text = event.result.or_else(|| event.errors.map(|errors| errors.join("; ")));
-        let text = text.map(|text| first_bytes(&text, SUMMARY_LIMIT).to_owned());
+        let text = text.map(|text| first_bytes(&self.redactor.redact(&text), SUMMARY_LIMIT).to_owned());
         let report = &mut self.end.report;
         report.summary.clone_from(&text);
-        report.session_id = event.session_id.or(report.session_id.take());
+        let session_id = event.session_id.map(|id| self.redactor.clean(id));
+        report.session_id = session_id.or(report.session_id.take());
         let cost = event.total_cost_usd.and_then(MicroUsd::from_dollars);
         report.cost_usd = cost.or(report.cost_usd);
         add(&mut report.turns, event.num_turns);
@@ -308,18 +316,18 @@ fn add(sum: &mut Option<u64>, more: Option<u64>) {
     }
 }
 
-fn activity(block: Block) -> Option<Activity> {
+fn activity(block: Block, redactor: &Redactor) -> Option<Activity> {
     match block.kind.as_str() {
         "text" => {
             let text = block.text.unwrap_or_default();
             let text = text.trim();
-            (!text.is_empty()).then(|| Activity::Said(first_characters(text)))
+            (!text.is_empty()).then(|| Activity::Said(first_characters(&redactor.redact(text))))
         }
         "tool_use" => {
             let name = block.name.unwrap_or_default();
             Some(Activity::Tool {
-                summary: first_characters(&tool_summary(&name, &block.input)),
-                name: first_characters(&name),
+                summary: first_characters(&redactor.clean(tool_summary(&name, &block.input))),
+                name: first_characters(&redactor.redact(&name)),
             })
         }
         "tool_result" => Some(Activity::ToolEnded(if block.is_error == Some(true) {

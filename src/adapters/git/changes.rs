@@ -2,27 +2,19 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use strum::{Display, IntoStaticStr};
 
+use super::PrivateRepository;
 use super::command::{Call, Feed};
 use super::error::GitError;
-use super::handover::{Violation, ViolationKind};
-use super::{PrivateRepository, REMOTE_BRANCHES};
 use crate::ids::CommitId;
 
 /// Longest list of changes that is read, in bytes: some 300,000 files.
 const LIST_LIMIT: u64 = 64 * 1024 * 1024;
-/// Longer than this is no LFS pointer: its specification says less than 1,024 bytes.
-const POINTER_LIMIT: u64 = 1024;
-/// How every LFS pointer begins.
-const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
-
 /// How a file changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Display, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
@@ -75,12 +67,14 @@ fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }
 
-/// A line of `diff-tree --raw`.
-struct Raw {
-    path: PathBuf,
-    before: FileMode,
-    after: FileMode,
-    blob: String,
+/// A line of `diff-tree --raw`: of a merge, where what came of it is none of its parents'.
+pub(super) struct Entry {
+    pub(super) path: PathBuf,
+    /// What it was, in each parent.
+    pub(super) before: Vec<(FileMode, String)>,
+    /// What it is now.
+    pub(super) mode: FileMode,
+    pub(super) blob: String,
     status: u8,
 }
 
@@ -93,12 +87,12 @@ impl PrivateRepository {
         let mut places: HashMap<PathBuf, usize> = HashMap::new();
         while let Some(field) = fields.next() {
             if field.starts_with(b":") {
-                let raw = raw(field, fields.next().unwrap_or_default()).ok_or_else(unreadable)?;
-                places.insert(raw.path.clone(), files.len());
+                let entry = entry(field, fields.next().unwrap_or_default()).ok_or_else(unreadable)?;
+                places.insert(entry.path.clone(), files.len());
                 files.push(FileChange {
-                    kind: kind(raw.status).ok_or_else(unreadable)?,
-                    path: raw.path,
-                    mode: raw.after,
+                    kind: kind(entry.status).ok_or_else(unreadable)?,
+                    path: entry.path,
+                    mode: entry.mode,
                     added: None,
                     removed: None,
                 });
@@ -131,145 +125,111 @@ impl PrivateRepository {
         self.git.output(call).await
     }
 
-    /// What may not be pushed whatever the task is: commits of other repositories, and LFS pointers, whose objects
-    /// nobody uploads. Looked for in the whole difference and in each commit that the remote does not have.
-    pub(super) async fn unpushable(&self, base: &CommitId, head: &CommitId) -> Result<Vec<Violation>, GitError> {
-        let mut listed = self.diff_tree(&["--raw"], base, head, LIST_LIMIT).await?;
-        let remotes = format!(
-            "--remotes={}",
-            REMOTE_BRANCHES
-                .trim_start_matches("refs/remotes/")
-                .trim_end_matches('/')
-        );
-        let commits = self
-            .git
-            .output(self.local(
-                "rev-list",
-                [
-                    "rev-list",
-                    "--no-merges",
-                    head.as_str(),
-                    "--not",
-                    base.as_str(),
-                    &remotes,
-                ],
-            ))
-            .await?;
-        let call = Call {
-            feed: Feed::Bytes(commits),
-            output: LIST_LIMIT,
-            ..self.local(
-                "diff-tree",
-                [
-                    "diff-tree",
-                    "--stdin",
-                    "--root",
-                    "--no-commit-id",
-                    "-r",
-                    "-z",
-                    "--no-renames",
-                    "--raw",
-                ],
-            )
-        };
-        listed.extend(self.git.output(call).await?);
-
-        let mut violations = Vec::new();
-        let mut candidates = Vec::new();
-        let mut fields = listed.split(|byte| *byte == 0);
-        while let Some(field) = fields.next() {
-            if field.is_empty() {
-                continue;
-            }
-            let raw = raw(field, fields.next().unwrap_or_default()).ok_or_else(unreadable)?;
-            if raw.before == FileMode::Gitlink || raw.after == FileMode::Gitlink {
-                violations.push(Violation {
-                    path: raw.path,
-                    what: ViolationKind::Gitlink,
-                });
-            } else if matches!(raw.after, FileMode::Regular | FileMode::Executable) {
-                candidates.push((raw.blob, raw.path));
-            }
-        }
-        violations.extend(self.pointers(candidates).await?);
-        violations.sort();
-        violations.dedup();
-        Ok(violations)
+    /// What differs between two commits.
+    pub(super) async fn entries_between(&self, base: &CommitId, head: &CommitId) -> Result<Vec<Entry>, GitError> {
+        entries(&self.diff_tree(&["--raw"], base, head, LIST_LIMIT).await?)
     }
 
-    /// Those of the blobs that are LFS pointers.
-    async fn pointers(&self, candidates: Vec<(String, PathBuf)>) -> Result<Vec<Violation>, GitError> {
-        let mut found = Vec::new();
-        for some in candidates.chunks(4096) {
-            let sizes = self
-                .batch("--batch-check=%(objectsize)", some.iter().map(|(id, _)| id))
-                .await?;
-            let sizes = String::from_utf8_lossy(&sizes).into_owned();
-            let small: Vec<&(String, PathBuf)> = some
-                .iter()
-                .zip(sizes.lines())
-                .filter(|(_, size)| size.parse().is_ok_and(|size: u64| size < POINTER_LIMIT))
-                .map(|(one, _)| one)
-                .collect();
-            let contents = self
-                .batch("--batch=%(objectsize)", small.iter().map(|(id, _)| id))
-                .await?;
-            let mut rest = contents.as_slice();
-            for (_, path) in small {
-                let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(unreadable)?;
-                let (size, after) = rest.split_at(end);
-                let size: usize = std::str::from_utf8(size)
-                    .ok()
-                    .and_then(|size| size.parse().ok())
-                    .ok_or_else(unreadable)?;
-                let content = after.get(1..=size).ok_or_else(unreadable)?;
-                if content.starts_with(POINTER) {
-                    found.push(Violation {
-                        path: path.clone(),
-                        what: ViolationKind::LfsPointer,
-                    });
-                }
-                rest = after.get(size + 2..).ok_or_else(unreadable)?;
-            }
-        }
-        Ok(found)
+    /// What these commits change, each by itself.
+    pub(super) async fn entries_of(&self, commits: &[String]) -> Result<Vec<Entry>, GitError> {
+        let args = [
+            "diff-tree",
+            "--stdin",
+            "--root",
+            "--no-commit-id",
+            "-r",
+            "-z",
+            "--no-renames",
+            "--raw",
+            "-c",
+        ];
+        entries(&self.long("diff-tree", &args, lines(commits)).await?)
     }
 
-    async fn batch(&self, mode: &str, ids: impl Iterator<Item = &String>) -> Result<Vec<u8>, GitError> {
-        let mut lines = String::new();
-        for id in ids {
-            // Writing to a String does not fail.
-            let _ = writeln!(lines, "{id}");
+    /// How large objects are, in bytes.
+    pub(super) async fn sizes(&self, ids: &[String]) -> Result<Vec<u64>, GitError> {
+        let args = ["cat-file", "--batch-check=%(objectsize)", "--buffer"];
+        let listed = self.long("cat-file", &args, lines(ids)).await?;
+        let listed = String::from_utf8_lossy(&listed);
+        let sizes: Option<Vec<u64>> = listed.lines().map(|size| size.parse().ok()).collect();
+        sizes.filter(|sizes| sizes.len() == ids.len()).ok_or_else(unreadable)
+    }
+
+    /// What objects have in them. All of it is in memory: the caller has looked at [`Self::sizes`].
+    pub(super) async fn contents(&self, ids: &[String]) -> Result<Vec<Vec<u8>>, GitError> {
+        let args = ["cat-file", "--batch=%(objectsize)", "--buffer"];
+        let listed = self.long("cat-file", &args, lines(ids)).await?;
+        let mut contents = Vec::new();
+        let mut rest = listed.as_slice();
+        for _ in ids {
+            let end = rest.iter().position(|byte| *byte == b'\n').ok_or_else(unreadable)?;
+            let (size, after) = rest.split_at(end);
+            let size: usize = std::str::from_utf8(size)
+                .ok()
+                .and_then(|size| size.parse().ok())
+                .ok_or_else(unreadable)?;
+            contents.push(after.get(1..=size).ok_or_else(unreadable)?.to_vec());
+            rest = after.get(size + 2..).ok_or_else(unreadable)?;
         }
+        Ok(contents)
+    }
+
+    /// A call that may have much to say.
+    pub(super) async fn long(&self, what: &'static str, args: &[&str], feed: Vec<u8>) -> Result<Vec<u8>, GitError> {
         let call = Call {
-            feed: Feed::Bytes(lines.into_bytes()),
+            feed: Feed::Bytes(feed),
             output: LIST_LIMIT,
-            limit: Duration::from_mins(5),
-            ..self.local("cat-file", ["cat-file", mode, "--buffer"])
+            ..self.local(what, args)
         };
         self.git.output(call).await
     }
 }
 
-fn unreadable() -> GitError {
+fn lines(ids: &[String]) -> Vec<u8> {
+    ids.iter()
+        .flat_map(|id| [id.as_bytes(), b"\n"])
+        .flatten()
+        .copied()
+        .collect()
+}
+
+pub(super) fn unreadable() -> GitError {
     GitError::Damaged {
         what: "git's list of changes cannot be read".to_owned(),
     }
 }
 
-/// Reads `:100644 100755 OLD NEW M` and the path after it.
-fn raw(field: &[u8], path: &[u8]) -> Option<Raw> {
-    let text = std::str::from_utf8(field.strip_prefix(b":")?).ok()?;
-    let mut parts = text.split(' ');
-    let (before, after) = (mode(parts.next()?)?, mode(parts.next()?)?);
-    let blob = parts.nth(1)?.to_owned();
-    let status = parts.next()?.bytes().next()?;
-    Some(Raw {
+fn entries(listed: &[u8]) -> Result<Vec<Entry>, GitError> {
+    let mut fields = listed.split(|byte| *byte == 0);
+    let mut entries = Vec::new();
+    while let Some(field) = fields.next() {
+        if !field.is_empty() {
+            entries.push(entry(field, fields.next().unwrap_or_default()).ok_or_else(unreadable)?);
+        }
+    }
+    Ok(entries)
+}
+
+/// Reads `:100644 100755 OLD NEW M` and the path after it. A merge has a colon, a mode, an object and a letter a parent.
+fn entry(field: &[u8], path: &[u8]) -> Option<Entry> {
+    let text = std::str::from_utf8(field).ok()?;
+    let rest = text.trim_start_matches(':');
+    let parents = text.len() - rest.len();
+    let parts: Vec<&str> = rest.split(' ').collect();
+    if parents == 0 || parts.len() != 2 * (parents + 1) + 1 {
+        return None;
+    }
+    let (modes, objects) = parts.split_at(parents + 1);
+    let before = modes.iter().zip(objects).take(parents);
+    Some(Entry {
         path: PathBuf::from(OsStr::from_bytes(path)),
-        before,
-        after,
-        blob,
-        status,
+        before: before
+            .map(|(one, blob)| Some((mode(one)?, (*blob).to_owned())))
+            .filter(|one| !matches!(one, Some((FileMode::Absent, _))))
+            .collect::<Option<_>>()?,
+        mode: mode(modes.last()?)?,
+        blob: (*objects.get(parents)?).to_owned(),
+        status: parts.last()?.bytes().next()?,
     })
 }
 

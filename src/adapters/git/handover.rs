@@ -6,7 +6,7 @@
 
 mod confined;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,11 @@ use thiserror::Error;
 
 use super::command::{Call, Feed};
 use super::error::GitError;
+pub use super::policy::{Violation, ViolationKind};
 use super::{Author, BASE, FileChange, HEAD, PrivateRepository, REFUSED, SHAPE, sync, sync_tree, tree};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::ids::CommitId;
+use crate::policy::Rules;
 use crate::process::{Launch, LaunchError};
 use confined::{Confined, is_real_dir};
 
@@ -38,6 +40,8 @@ pub struct Work<'a> {
     pub at: u64,
     /// The bounds.
     pub limits: Limits,
+    /// What it may not have in it.
+    pub rules: &'a Rules,
 }
 
 /// The bounds of a hand-over.
@@ -105,36 +109,12 @@ pub enum Flattening {
     NotDescending,
 }
 
-/// Something that is not pushed, whatever the task is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Violation {
-    /// From the repository's root; empty for the root itself.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub what: ViolationKind,
-}
-
-/// What is wrong with a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Display, IntoStaticStr)]
-#[strum(serialize_all = "snake_case")]
-pub enum ViolationKind {
-    /// A submodule or a repository inside the repository.
-    Gitlink,
-    /// An LFS pointer: its object cannot be pushed.
-    LfsPointer,
-    /// A name that git refuses (`.GIT` and its like).
-    InvalidPath,
-    /// The workspace itself is a link, not a directory, or gone.
-    WorkspaceReplaced,
-}
-
 /// Why the work was not taken over. Nothing of it is lost: the workspace is as it was.
 #[derive(Debug, Error)]
 pub enum HandoverError {
     /// It has in it what is not pushed. `refused` is the commit in the private repository where there is one.
-    #[error("the changes have {} thing(s) in them that cannot be pushed, first {}: {}", violations.len(),
-        violations.first().map(|v| v.path.display().to_string()).unwrap_or_default(),
-        violations.first().map(|v| v.what.to_string()).unwrap_or_default())]
+    #[error("{} that may not be pushed{}", if violations.len() == 1 { "1 thing".to_owned() } else { format!("{} things", violations.len()) },
+        violations.first().map(|first| format!(", first {first}")).unwrap_or_default())]
     Policy {
         /// Each of them, by path.
         violations: Vec<Violation>,
@@ -227,10 +207,7 @@ pub async fn take(
     work: &Work<'_>,
 ) -> Result<HandedOver, HandoverError> {
     if !is_real_dir(work.workspace_repo) {
-        let violation = Violation {
-            path: PathBuf::new(),
-            what: ViolationKind::WorkspaceReplaced,
-        };
+        let violation = Violation::of("", ViolationKind::WorkspaceReplaced);
         return Err(HandoverError::Policy {
             violations: vec![violation],
             refused: None,
@@ -258,10 +235,12 @@ async fn finish(
     head: CommitId,
     shape: Shape,
 ) -> Result<HandedOver, HandoverError> {
-    let violations = private.unpushable(work.base, &head).await?;
+    let violations = private.violations(work.base, &head, work.rules).await?;
     if !violations.is_empty() {
         let keep = private.local("update-ref", ["update-ref", REFUSED, head.as_str()]);
         private.git.output(keep).await?;
+        // What is said to be kept is kept.
+        sync_tree(&private.dir).await?;
         return Err(HandoverError::Policy {
             violations,
             refused: Some(head),

@@ -11,6 +11,7 @@ use runner::adapters::git::handover::{self, Flattening, HandoverError, Limits, S
 use runner::adapters::git::*;
 use runner::embedded::git_server::{Auth, Cut, Faults, Operation};
 use runner::ids::{CommitId, RepoUrl};
+use runner::policy::{Bounds, Rules};
 use runner::secret::Secret;
 use std::path::{Path, PathBuf};
 
@@ -464,7 +465,7 @@ async fn odd_names_links_and_modes_survive() {
     for name in names {
         std::fs::write(repo.join(OsStr::from_bytes(name)), name).unwrap();
     }
-    std::os::unix::fs::symlink("/etc/passwd", repo.join("link")).unwrap();
+    std::os::unix::fs::symlink("src/a.txt", repo.join("link")).unwrap();
     std::fs::write(repo.join("run"), "#!/bin/sh\n").unwrap();
     std::fs::set_permissions(repo.join("run"), std::fs::Permissions::from_mode(0o755)).unwrap();
     std::fs::write(repo.join("bin"), [0_u8, 159, 146, 150]).unwrap();
@@ -478,7 +479,7 @@ async fn odd_names_links_and_modes_survive() {
     }
     let mode = |path: &str| taken.files.iter().find(|f| f.path == Path::new(path)).unwrap().mode;
     assert_eq!((mode("link"), mode("run")), (FileMode::Symlink, FileMode::Executable));
-    assert_eq!(world.pushed("link"), "/etc/passwd", "the link, not what it points to");
+    assert_eq!(world.pushed("link"), "src/a.txt", "the link, not what it points to");
 }
 
 #[tokio::test]
@@ -518,6 +519,59 @@ async fn lfs_pointers_are_refused_by_name_and_kept() {
     );
     assert!(refused.is_some());
     assert_eq!(handover::probe(&world.private, Limits::default()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_push_or_to_search_is_refused_by_name() {
+    let world = World::laid().await;
+    world.write("large.txt", "x\n".repeat(500));
+    world.write("small.txt", "y\n".repeat(100));
+    let within = Bounds {
+        file: 1000,
+        change: 1300,
+        searched_file: 1000,
+        searched: 1300,
+    };
+    for (bounds, expected) in [
+        (
+            Bounds { file: 999, ..within },
+            vec![("large.txt", ViolationKind::FileTooLarge)],
+        ),
+        (
+            Bounds { change: 1199, ..within },
+            vec![("", ViolationKind::ChangeTooLarge)],
+        ),
+        (
+            Bounds {
+                searched_file: 999,
+                ..within
+            },
+            vec![("large.txt", ViolationKind::NotSearched)],
+        ),
+        (
+            Bounds {
+                searched_file: 150,
+                ..within
+            },
+            vec![
+                ("large.txt", ViolationKind::NotSearched),
+                ("small.txt", ViolationKind::NotSearched),
+            ],
+        ),
+        (within, vec![]),
+    ] {
+        let rules = Rules {
+            bounds,
+            ..Rules::default()
+        };
+        let found = match world.take_by(Limits::default(), &rules).await {
+            Err(HandoverError::Policy { violations, .. }) => violations,
+            Err(error) => panic!("{error}"),
+            Ok(_) => Vec::new(),
+        };
+        let found: Vec<_> = found.iter().map(|one| (one.path.to_str().unwrap(), one.what)).collect();
+        assert_eq!(found, expected);
+    }
 }
 
 #[tokio::test]

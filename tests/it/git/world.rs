@@ -16,6 +16,7 @@ use runner::adapters::git::tree::lay_tree;
 use runner::adapters::git::{Author, Cloned, GitError, PrivateRepository};
 use runner::embedded::git_server::{Auth, Faults, GitServer, SeedCommit};
 use runner::ids::{BranchName, CommitId, LocalRepos, PlainHttp, RepoPolicy, RepoUrl};
+use runner::policy::Rules;
 use runner::process::{Input, Launch};
 use runner::sandbox::{Confinement, Demand};
 use runner::secret::Secret;
@@ -124,6 +125,10 @@ impl World {
     }
 
     pub(super) async fn take_within(&self, limits: Limits) -> Result<HandedOver, HandoverError> {
+        self.take_by(limits, &Rules::default()).await
+    }
+
+    pub(super) async fn take_by(&self, limits: Limits, rules: &Rules) -> Result<HandedOver, HandoverError> {
         let root = self.root();
         let scratch = root.join("workspace/handover");
         let workspace = root.join("workspace");
@@ -150,6 +155,7 @@ impl World {
             message: "What the agent left\n",
             at: 1_770_000_000,
             limits,
+            rules,
         };
         let taken = take(&self.private, &template, &work).await;
         assert!(!scratch.exists(), "the scratch directory stays");

@@ -86,7 +86,7 @@ fn ended(exit: Exit) -> Ended {
 }
 
 fn read(bytes: &[u8]) -> StreamEnd {
-    let mut stream = Stream::new(std::io::sink());
+    let mut stream = Stream::new(std::io::sink(), crate::redact::Redactor::new());
     stream.feed(bytes, &mut |_| {}).unwrap();
     stream.finish(&mut |_| {}).0
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn read(bytes: &[u8], piece: usize) -> (StreamEnd, Vec<Activity>, Vec<u8>) {
-    let mut stream = Stream::new(Vec::new());
+    let mut stream = Stream::new(Vec::new(), Redactor::new());
     let mut seen = Vec::new();
     for chunk in bytes.chunks(piece) {
         stream.feed(chunk, &mut |activity| seen.push(activity)).unwrap();
@@ -54,7 +54,7 @@ fn a_result_that_does_not_say_how_it_is_has_not_succeeded() {
 
 #[test]
 fn a_line_of_64_mib_is_read_in_bounded_memory_and_its_result_counts() {
-    let mut stream = Stream::new(io::sink());
+    let mut stream = Stream::new(io::sink(), Redactor::new());
     let filler = vec![b'x'; 64 * 1024];
     let ignore = &mut |_| {};
     stream.feed(br#"{"usage":{"type":"none"},"result":""#, ignore).unwrap();
@@ -135,7 +135,7 @@ fn a_result_while_background_tasks_run_is_waited_behind() {
     let running = r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{"task_id":"b"}]}"#;
     let idle = r#"{"type":"system","subtype":"background_tasks_changed","tasks":[]}"#;
     let turn = r#"{"type":"assistant","message":{"content":[]},"parent_tool_use_id":null}"#;
-    let mut stream = Stream::new(io::sink());
+    let mut stream = Stream::new(io::sink(), Redactor::new());
     let mut after = |line: &str| {
         stream.feed(format!("{line}\n").as_bytes(), &mut |_| {}).unwrap();
         stream.conclusion()
@@ -160,7 +160,7 @@ fn a_transcript_that_cannot_be_written_does_not_stop_the_reading() {
             Ok(())
         }
     }
-    let mut stream = Stream::new(Full);
+    let mut stream = Stream::new(Full, Redactor::new());
     let line = format!("{RESULT}\n");
     assert!(stream.feed(line.as_bytes(), &mut |_| {}).is_err());
     assert_eq!(stream.conclusion(), Conclusion::Concluded);

@@ -409,7 +409,7 @@ fn refused_by_add(stderr: &str) -> HandoverError {
             let (path, what) = nested
                 .map(|path| (path, ViolationKind::Gitlink))
                 .or_else(|| invalid.map(|path| (path, ViolationKind::InvalidPath)))?;
-            Some(Violation { path, what })
+            Some(Violation::of(path, what))
         })
         .collect();
     if !violations.is_empty() {
