@@ -1,4 +1,5 @@
-//! Tells the binary which commit it is built from: `RUNNER_COMMIT` where that is set (an image build has no `.git`), else git's.
+//! Tells the binary which commit it is built from: `RUNNER_COMMIT` where that is set (an image build has no `.git`), else git's;
+//! and from when that is, by `SOURCE_DATE_EPOCH`, else by git: the same source makes the same binary.
 
 use std::process::Command;
 
@@ -15,13 +16,24 @@ fn main() {
         Some(commit) => println!("cargo:rustc-env=RUNNER_LONG_VERSION={version} ({commit})"),
         None => println!("cargo:rustc-env=RUNNER_LONG_VERSION={version} (commit unknown)"),
     }
+    println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
+    let named = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let from = named
+        .or_else(|| git(&["show", "-s", "--format=%ct", "HEAD"]))
+        .and_then(|seconds| seconds.parse::<u32>().ok());
+    // Older than any build: this line was written later.
+    println!(
+        "cargo:rustc-env=RUNNER_SOURCE_SECONDS={}",
+        from.unwrap_or(1_767_225_600)
+    );
 }
 
 fn head() -> Option<String> {
-    let output = Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output()
-        .ok()?;
+    git(&["rev-parse", "--short=12", "HEAD"])
+}
+
+fn git(args: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(args).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
 }

@@ -1,8 +1,9 @@
 //! What a machine or an image lacks to run a task, found out without touching it: no directory is made, no journal
-//! opened, no address bound, nothing sent off the machine.
+//! opened, no address bound, and nothing sent off the machine but what [`Reach`] names.
 
 mod agent;
 mod certificates;
+mod clock;
 mod directories;
 mod git;
 mod health;
@@ -10,6 +11,7 @@ mod limits;
 mod listen;
 mod process;
 mod program;
+mod reach;
 mod sandbox;
 
 use std::ffi::OsString;
@@ -22,6 +24,7 @@ use crate::config::Settings;
 use crate::survival::Ground;
 
 pub use health::{Unhealthy, ask, to_ask};
+pub use reach::Reach;
 
 /// A check's name. Stable: others look for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Display, EnumIter)]
@@ -56,8 +59,14 @@ pub enum CheckName {
     SealKey,
     /// Whom TLS trusts.
     Certificates,
+    /// Whether the clock can be right.
+    Clock,
     /// The listener's address.
     Listen,
+    /// The task API that was named.
+    Api,
+    /// The repository that was named.
+    Repo,
 }
 
 /// What a check came to.
@@ -147,8 +156,8 @@ struct Here<'a> {
 }
 
 /// Looks at everything that a task needs here. `env` looks up a variable. Blocks: for some milliseconds, and for at most
-/// 10 seconds for each program that does not answer.
-pub fn examine(settings: &Settings, env: &dyn Fn(&str) -> Option<OsString>) -> Report {
+/// 10 seconds for each program that does not answer, and 5 for each peer.
+pub fn examine(settings: &Settings, reach: &Reach, env: &dyn Fn(&str) -> Option<OsString>) -> Report {
     let here = Here {
         settings,
         ground: Ground::here(env),
@@ -167,8 +176,10 @@ pub fn examine(settings: &Settings, env: &dyn Fn(&str) -> Option<OsString>) -> R
     checks.extend([
         directories::seal_key(&here),
         certificates::check(&here),
+        clock::check(),
         listen::check(&here),
     ]);
+    checks.extend(reach.checks(&here));
     Report::of(checks)
 }
 

@@ -22,6 +22,8 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 const MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 /// File systems that are gone with what mounted them.
 const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
+/// Mount options with which a sync is void: an overlay's (podman mounts the layer of `run --rm` so), and a disk's.
+const VOID_SYNC: [&str; 4] = ["volatile", "fsync=volatile", "nobarrier", "barrier=0"];
 /// What a container in a virtual machine sees (gVisor, Kata): the mount table does not say what is behind it.
 const OPAQUE: [&str; 2] = ["9p", "virtiofs"];
 /// In the path that an `emptyDir` has on its node.
@@ -93,6 +95,8 @@ pub struct Mount {
     read_only: bool,
     /// The file system's type.
     kind: String,
+    /// The option that makes a sync say that it is done and do nothing.
+    void_sync: Option<&'static str>,
 }
 
 impl Mount {
@@ -107,14 +111,16 @@ impl Mount {
         let mut file_system = file_system.split(' ');
         let kind = file_system.next()?;
         let _source = file_system.next()?;
-        let read_only = |options: &str| options.split(',').any(|option| option == "ro");
+        let options_of_all = file_system.next().unwrap_or_default();
+        let has = |options: &str, wanted: &str| options.split(',').any(|option| option == wanted);
         Some(Self {
             id: id.to_owned(),
             parent: parent.to_owned(),
             root,
             point,
-            read_only: read_only(options) || file_system.next().is_some_and(read_only),
+            read_only: has(options, "ro") || has(options_of_all, "ro"),
             kind: kind.to_owned(),
+            void_sync: VOID_SYNC.into_iter().find(|option| has(options_of_all, option)),
         })
     }
 
@@ -236,6 +242,7 @@ impl Ground {
             directory: directory.to_owned(),
             on: mount.map_or("on an unknown mount".to_owned(), |mount| mount.what(self.host)),
             survives: mount.map_or(Survives::Unknown, |mount| mount.survives(self.host)),
+            void_sync: mount.and_then(|mount| mount.void_sync),
         }
     }
 
@@ -277,6 +284,8 @@ pub struct Place {
     pub on: String,
     /// What it survives.
     pub survives: Survives,
+    /// The mount option that makes a sync void there: the last writes do not survive a crash of the machine.
+    pub void_sync: Option<&'static str>,
 }
 
 /// Where the directories of a task lie.
@@ -353,6 +362,14 @@ fn losses(places: &Places, host: Host, sealed: Sealed, on_term: OnTerm) -> Vec<L
             (Sealed::InState | Sealed::InSecrets, _) => "the runner then knows nothing of its task",
         };
         losses.push(warning(journal, format!("the journal {restart}"), then, mount));
+    }
+    if let Some(option) = journal.void_sync.filter(|_| journal.survives != Survives::Nothing) {
+        losses.push(warning(
+            journal,
+            format!("what is synced to the journal may not survive a crash of the machine: it is mounted {option}"),
+            "the runner may then do again what it has done; a crash of the runner alone loses nothing",
+            mount,
+        ));
     }
     if parked_is_lost {
         losses.push(warning(
@@ -567,6 +584,7 @@ mod tests {
             directory: PathBuf::from("/somewhere"),
             on: "a tmpfs".to_owned(),
             survives,
+            void_sync: None,
         }
     }
 
@@ -683,5 +701,40 @@ mod tests {
         let losses = losses(&on_tmpfs, Host::Container, Sealed::InSecrets, OnTerm::Report);
         assert_eq!(losses.len(), 1, "{losses:?}");
         assert!(losses[0].lost.contains("the private repository"), "{losses:?}");
+    }
+
+    #[test]
+    fn a_mount_whose_sync_is_void_is_said_for_the_journal_alone() {
+        for (options, void) in [
+            ("rw,lowerdir=/l,upperdir=/u,workdir=/w,volatile", Some("volatile")),
+            (
+                "rw,lowerdir=/l,upperdir=/u,workdir=/w,fsync=volatile",
+                Some("fsync=volatile"),
+            ),
+            ("rw,barrier=0", Some("barrier=0")),
+            ("rw,lowerdir=/volatile,upperdir=/u,workdir=/w", None),
+        ] {
+            let mount = Mount::parse(&format!("1 0 0:1 / / rw,relatime - overlay overlay {options}")).unwrap();
+            assert_eq!(mount.void_sync, void, "{options}");
+        }
+        let said = |places: &Places| -> Vec<String> {
+            let losses = losses(places, Host::Container, Sealed::InSecrets, OnTerm::Report);
+            losses.iter().map(|loss| loss.lost.clone()).collect()
+        };
+        let mut layer = places(
+            Survives::RestartsOfThisContainer,
+            Survives::Replacement,
+            Survives::Replacement,
+        );
+        layer.workspace.void_sync = Some("volatile");
+        assert_eq!(said(&layer), Vec::<String>::new());
+        layer.state.void_sync = Some("volatile");
+        let lost = said(&layer);
+        assert!(
+            lost.len() == 1 && lost[0].ends_with("it is mounted volatile"),
+            "{lost:?}"
+        );
+        layer.journal = Some(place("RUNNER_JOURNAL", Survives::Replacement));
+        assert_eq!(said(&layer), Vec::<String>::new(), "the journal is elsewhere");
     }
 }

@@ -8,7 +8,8 @@ use clap::Args;
 
 use super::CliError;
 use crate::config::{Options, Role, Settings};
-use crate::doctor::{self, Report, Status};
+use crate::doctor::{self, Reach, Report, Status};
+use crate::ids::{ApiUrl, RepoUrl};
 use crate::process;
 
 /// How long `--live` may take.
@@ -16,14 +17,16 @@ const BOUND: Duration = Duration::from_secs(3);
 
 /// What this machine or image lacks to run a task.
 ///
-/// Takes the settings of `serve` and touches nothing: no directory is made, nothing is sent off this machine. Exit 0
-/// where no check fails, 1 where one does.
+/// Takes the settings of `serve` and touches nothing: no directory is made, nothing is sent off this machine but what
+/// `--api` and `--repo` ask for. Exit 0 where no check fails, 1 where one does.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   runner doctor                                      what `runner serve` would find here
   runner doctor --json | jq '.checks[] | select(.status != \"ok\")'
   podman exec NAME runner doctor                     in a container, also while it works
+  runner doctor --api http://api:8081 --repo https://github.com/OWNER/NAME
+                                                     can they be reached?
   runner doctor --live                               is it alive? exit 0 or 1, for a health check")]
 pub(super) struct Doctor {
     /// Print one JSON object
@@ -33,6 +36,14 @@ pub(super) struct Doctor {
     /// Ask the runner that listens here for /healthz, and nothing else
     #[arg(long)]
     live: bool,
+
+    /// Ask this task API for an answer, without a credential
+    #[arg(long, value_name = "URL", conflicts_with = "live")]
+    api: Option<ApiUrl>,
+
+    /// Ask the host of this repository for an answer, without a credential
+    #[arg(long, value_name = "URL", conflicts_with = "live")]
+    repo: Option<String>,
 
     #[command(flatten)]
     options: Options,
@@ -53,7 +64,12 @@ impl Doctor {
         }
         let env = |name: &str| std::env::var_os(name);
         let settings = Settings::resolve(self.options, &Role::Serve, env)?;
-        let report = doctor::examine(&settings, &env);
+        let repo = self
+            .repo
+            .map(|repo| RepoUrl::parse(&repo, settings.repos))
+            .transpose()?;
+        let reach = Reach { api: self.api, repo };
+        let report = doctor::examine(&settings, &reach, &env);
         let mut out = anstream::stdout().lock();
         let printed = if self.json {
             json(&report, &mut out)

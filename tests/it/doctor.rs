@@ -192,6 +192,7 @@ fn a_machine_that_lacks_nothing_is_exit_0_with_every_check_by_name_and_nothing_i
             "workspace",
             "seal_key",
             "certificates",
+            "clock",
             "listen"
         ]
     );
@@ -440,4 +441,97 @@ fn an_address_that_something_else_has_fails() {
     assert_eq!((code, checks.failed()), (Some(1), vec!["listen"]));
     checks.says("listen", "found", &format!("{address} is taken"));
     checks.says("listen", "hint", "RUNNER_LISTEN");
+}
+
+/// A peer on the loopback that says this to everybody and keeps what it was asked.
+fn peer(says: &'static str) -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked: std::sync::Arc<std::sync::Mutex<Vec<String>>> = std::sync::Arc::default();
+    let keeps = std::sync::Arc::clone(&asked);
+    // It ends with the test's process.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let read = std::io::Read::read(&mut stream, &mut head).unwrap();
+            keeps
+                .lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(&head[..read]).into_owned());
+            std::io::Write::write_all(&mut stream, says.as_bytes()).unwrap();
+            if says.is_empty() {
+                // It never answers, and holds on.
+                while std::io::Read::read(&mut stream, &mut head).is_ok_and(|read| read > 0) {}
+            }
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn an_api_and_a_repository_are_asked_where_they_are_named_and_are_sent_nothing_but_a_get() {
+    let (api, api_asked) = peer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    let (repo, repo_asked) = peer("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n");
+    let place = Place::new()
+        .with("GITHUB_TOKEN", "ghs_canary")
+        .with("RUNNER_TASK_TOKEN", "canary-of-the-task");
+    let (code, found) = checks(place.command(&[
+        "doctor",
+        "--json",
+        "--api",
+        &format!("http://{api}/base"),
+        "--repo",
+        &format!("http://{repo}/o/r"),
+    ]));
+    assert_eq!(code, Some(0));
+    found.says("api", "found", "answers 404 Not Found");
+    found.says("repo", "found", "answers 401 Unauthorized");
+    for (asked, line) in [
+        (api_asked, "GET /base HTTP/1.1"),
+        (repo_asked, "GET /o/r/info/refs?service=git-upload-pack HTTP/1.1"),
+    ] {
+        let asked = asked.lock().unwrap().clone();
+        assert_eq!(asked.len(), 1);
+        assert!(asked[0].starts_with(line), "{asked:?}");
+        let lower = asked[0].to_lowercase();
+        assert!(
+            !lower.contains("canary") && !lower.contains("authorization"),
+            "{asked:?}"
+        );
+    }
+}
+
+#[test]
+fn a_peer_that_is_not_there_or_redirects_or_says_nothing_is_told_apart() {
+    let place = Place::new();
+    let (elsewhere, _) = peer("HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nContent-Length: 0\r\n\r\n");
+    let (silent, _) = peer("");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let begun = std::time::Instant::now();
+    let (code, found) = checks(place.command(&[
+        "doctor",
+        "--json",
+        "--api",
+        &format!("http://{elsewhere}"),
+        "--repo",
+        &format!("http://{silent}/o/r"),
+    ]));
+    assert_eq!((code, found.failed()), (Some(1), vec!["repo"]));
+    assert_eq!(found.status("api"), "warn");
+    found.says("api", "hint", "redirects are not followed");
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    let (code, found) = checks(place.command(&["doctor", "--json", "--api", &format!("http://{nobody}")]));
+    assert_eq!((code, found.failed()), (Some(1), vec!["api"]));
+    for bad in [
+        ["--api", "ftp://x"],
+        ["--repo", "ext::sh -c id"],
+        ["--repo", "https://169.254.169.254/o/r"],
+    ] {
+        let (code, _, stderr) = place.run(&["doctor", bad[0], bad[1]]);
+        assert_eq!(code, Some(2), "{bad:?}: {stderr}");
+    }
 }

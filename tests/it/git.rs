@@ -2,4 +2,5 @@
 
 mod attacks;
 mod operations;
+mod traps;
 mod world;

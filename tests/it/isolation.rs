@@ -253,18 +253,18 @@ async fn the_token_is_in_nothing_that_a_run_shows_or_leaves() {
 
 /// What was seen of all processes below a runner.
 #[derive(Default)]
-struct Seen {
-    pushing: bool,
-    with_token: Vec<String>,
+pub(crate) struct Seen {
+    pub(crate) pushing: bool,
+    pub(crate) with_token: Vec<String>,
 }
 
-struct Watching {
+pub(crate) struct Watching {
     over: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<Seen>,
 }
 
 impl Watching {
-    async fn end(self) -> Seen {
+    pub(crate) async fn end(self) -> Seen {
         self.over.store(true, Ordering::SeqCst);
         tokio::task::spawn_blocking(move || self.thread.join().unwrap())
             .await
@@ -273,7 +273,7 @@ impl Watching {
 }
 
 /// Looks at the arguments and the environments of the runner and of everything that it starts, again and again.
-fn watch_processes(serving: &Serving) -> Watching {
+pub(crate) fn watch_processes(serving: &Serving) -> Watching {
     let over = Arc::new(AtomicBool::new(false));
     let (until, root) = (Arc::clone(&over), serving.pid());
     let thread = std::thread::spawn(move || {

@@ -8,6 +8,7 @@
 )]
 
 mod agent_run;
+mod attacks;
 mod claude;
 mod docs;
 mod doctor;

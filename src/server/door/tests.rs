@@ -9,7 +9,7 @@ use super::*;
 
 /// A door with routes that answer at once, never, or what they were sent.
 struct Door {
-    listener: std::net::SocketAddr,
+    listener: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
 }
@@ -54,7 +54,7 @@ impl Door {
 const LARGE: usize = 16 << 20;
 const HEALTHZ: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
-async fn knock(address: std::net::SocketAddr, says: &[u8]) -> TcpStream {
+async fn knock(address: SocketAddr, says: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(says).await.unwrap();
     stream
@@ -73,7 +73,7 @@ async fn to_the_end(mut stream: TcpStream) -> String {
 }
 
 /// How long until a peer that says this, and then a further byte every few seconds, is rid of its connection.
-async fn holds(address: std::net::SocketAddr, says: &[u8], drip: &[u8], bound: Duration) -> (Duration, String) {
+async fn holds(address: SocketAddr, says: &[u8], drip: &[u8], bound: Duration) -> (Duration, String) {
     let begun = Instant::now();
     let (mut from, mut to) = knock(address, says).await.into_split();
     let drip = drip.to_vec();
