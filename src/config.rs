@@ -400,7 +400,8 @@ impl Settings {
             agent,
             options,
         };
-        settings.keeps_secrets_from_the_agent(env("PATH").as_deref())?;
+        settings
+            .keeps_secrets_from_the_agent(env("PATH").as_deref(), env(SECRET_VARIABLES[1]).as_ref().map(Path::new))?;
         settings.seal().check()?;
         Ok(settings)
     }
@@ -418,12 +419,24 @@ impl Settings {
         if let Some(key) = &self.seal_key {
             key.tell(redactor);
         }
+        // What is read anew for each request is known as it is now.
+        if let Some(key) = self.model.as_ref().and_then(|model| model.key.read().ok()) {
+            redactor.add(&key);
+        }
+        let file = self.options.api_token_file.as_ref();
+        if let Some(token) = file.and_then(|file| std::fs::read_to_string(file).ok()) {
+            redactor.add(&Secret::new(token.trim()));
+        }
         redactor.add_environment(&self.options.agent_env, env);
     }
 
     /// Makes sure that what must stay hidden lies outside what the agent may read: said before anything is done, and
     /// looked at again when the agent is started. `path_var` is `PATH`.
-    fn keeps_secrets_from_the_agent(&self, path_var: Option<&OsStr>) -> Result<(), ConfigError> {
+    fn keeps_secrets_from_the_agent(
+        &self,
+        path_var: Option<&OsStr>,
+        task_token_file: Option<&Path>,
+    ) -> Result<(), ConfigError> {
         let reach = self.agents_reach(path_var);
         if let Some(path) = &self.options.seal_key_file {
             // Where it really is; and where it is named, since whoever can replace a link replaces the key.
@@ -441,13 +454,16 @@ impl Settings {
                 })?;
             }
         }
-        if let Some(file) = &self.options.model_key_file {
-            reach
-                .excludes(std::slice::from_ref(file))
-                .map_err(|exposed| ConfigError::Exposed {
-                    variable: "RUNNER_MODEL_KEY_FILE",
-                    exposed,
-                })?;
+        for (variable, file) in [
+            ("RUNNER_MODEL_KEY_FILE", self.options.model_key_file.as_deref()),
+            ("RUNNER_API_TOKEN_FILE", self.options.api_token_file.as_deref()),
+            ("RUNNER_TASK_TOKEN_FILE", task_token_file),
+        ] {
+            if let Some(file) = file {
+                reach
+                    .excludes(&[file.to_owned()])
+                    .map_err(|exposed| ConfigError::Exposed { variable, exposed })?;
+            }
         }
         // `prefer` may come to run without a sandbox, and then nothing is hidden by its place.
         if self.sandbox == sandbox::Mode::Require {

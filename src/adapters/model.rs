@@ -138,7 +138,7 @@ impl ModelKey {
     }
 
     /// The key as it is now.
-    fn read(&self) -> Result<Secret, String> {
+    pub(crate) fn read(&self) -> Result<Secret, String> {
         match self {
             Self::Variable { key, .. } => Ok(key.clone()),
             Self::File(path) => {
