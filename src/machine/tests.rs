@@ -200,6 +200,62 @@ fn every_edge_of_the_contract_is_an_edge_of_the_machine_and_no_other() {
 }
 
 #[test]
+fn what_every_lost_attempt_spent_counts_against_the_one_budget() {
+    let lost = Event::Probed {
+        effect: EffectName::Agent,
+        attempt: 1,
+        finding: Finding::NotDone {
+            ran_ms: 0,
+            spent_micro_usd: 4_000_000,
+        },
+        at: 0,
+    };
+    let intended = Event::Intended {
+        effect: EffectName::Agent,
+        attempt: 2,
+        at: 0,
+    };
+    let parked = |spent_micro_usd| Outcome::Parked {
+        ran_ms: 0,
+        spent_micro_usd,
+    };
+    let mut history = up_to(EffectName::Agent);
+    history.push(lost);
+    match plan(&fold(&history).unwrap(), at(60_000), &policy()) {
+        Plan::Do {
+            effect: Effect::Agent(run),
+            attempt: 2,
+        } => assert_eq!(run.spent_micro_usd, 4_000_000),
+        other => panic!("{other:?}"),
+    }
+    history.push(intended);
+    history.push(ended(EffectName::Agent, 2, parked(6_000_000), 0));
+    let run = fold(&history).unwrap();
+    let ending = match plan(&run, at(60_000), &policy()) {
+        Plan::Conclude(ending) => ending,
+        other => panic!("{other:?}"),
+    };
+    let verdict = Verdict::compose(&run, &ending, "");
+    assert_eq!(verdict.reason, Some(Failure::AgentBudgetExceeded));
+    assert!(verdict.body.contains(r#""costUSD":10.0"#), "{}", verdict.body);
+}
+
+#[test]
+fn rows_from_before_spending_was_counted_are_read_as_having_spent_nothing() {
+    let old: Finding = serde_json::from_str(r#"{"found":"not_done","ran_ms":7}"#).unwrap();
+    let nothing = Finding::NotDone {
+        ran_ms: 7,
+        spent_micro_usd: 0,
+    };
+    assert_eq!(old, nothing);
+    assert_eq!(
+        serde_json::to_string(&nothing).unwrap(),
+        r#"{"found":"not_done","ran_ms":7}"#,
+        "and are written as before"
+    );
+}
+
+#[test]
 fn an_open_intent_is_probed_before_anything_else() {
     for effect in EffectName::iter() {
         let mut history = up_to(effect);

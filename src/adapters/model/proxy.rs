@@ -37,7 +37,8 @@ use crate::adapters::agent::MicroUsd;
 use crate::adapters::http::{HttpOptions, HttpSetupError, Proxies, build_streaming_client, whole_text};
 use crate::secret::Secret;
 
-/// What Claude Code without a person was measured to ask for, and its token count. Everything else is refused.
+/// All that Claude Code 2.1.330 without a person was seen to ask for; and what counts tokens, which costs nothing. Everything
+/// else is refused.
 const MESSAGES: &str = "/v1/messages";
 const COUNT_TOKENS: &str = "/v1/messages/count_tokens";
 /// So many connections at once, and so requests; more wait. It bounds what may pass the budget while it is being reached.
