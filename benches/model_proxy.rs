@@ -25,7 +25,7 @@ const STREAMS: usize = 20;
 async fn main() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let model = listener.local_addr()?;
-    tokio::spawn(serve(listener, Arc::new(large())));
+    tokio::spawn(serve(listener, large().into()));
     let room = tempfile::tempdir()?;
     let upstream = Upstream {
         base: format!("http://{model}").parse()?,
@@ -105,7 +105,7 @@ fn large() -> Vec<u8> {
     events.into_bytes()
 }
 
-async fn serve(listener: TcpListener, large: Arc<Vec<u8>>) {
+async fn serve(listener: TcpListener, large: Arc<[u8]>) {
     while let Ok((stream, _)) = listener.accept().await {
         let large = Arc::clone(&large);
         tokio::spawn(async move { drop(answer(stream, &large).await) });

@@ -532,7 +532,7 @@ async fn with_script(budget: &str) -> (Outside, RawApi, Bench) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_asks_for_more_than_its_budget_is_stopped_by_name() {
     let (outside, model, bench) = with_script("0.02").await;
-    bench_go(&bench);
+    let_it_go_on(&bench);
     let mut serving = bench.start();
     serving.assign(&outside.assignment()).await;
     assert_eq!(serving.wait().await.code(), Some(1), "{}", serving.log());
@@ -553,7 +553,19 @@ async fn an_agent_that_asks_for_more_than_its_budget_is_stopped_by_name() {
     assert!(!serving.log().contains(KEY));
 }
 
-fn bench_go(bench: &Bench) {
+/// It is no protection then: who reads the runner's memory needs no proxy. But it does its work.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_sandbox_the_proxy_counts_and_stops_alike() {
+    let (outside, model, bench) = with_script("0.02").await;
+    let bench = bench.with("RUNNER_SANDBOX", "off");
+    let_it_go_on(&bench);
+    let (code, log) = bench.once(&outside).await;
+    assert_eq!(code, Some(1), "{log}");
+    assert_eq!(outside.verdict()["details"]["reason"], "AgentBudgetExceeded");
+    assert_eq!(model.heard().len(), 4);
+}
+
+fn let_it_go_on(bench: &Bench) {
     let home = bench.path("workspace/home");
     std::fs::create_dir_all(&home).unwrap();
     std::fs::write(home.join("go"), "").unwrap();
@@ -570,7 +582,7 @@ async fn what_a_killed_attempt_spent_counts_for_the_next_one() {
     let kept = || Spent::kept(&account).is_some_and(|spent| spent.cost_micro_usd.micros() == 11_000);
     until("its account is kept", &serving, kept).await;
     serving.kill().await;
-    bench_go(&bench);
+    let_it_go_on(&bench);
     let mut serving = bench.start();
     assert_eq!(serving.wait().await.code(), Some(1), "{}", serving.log());
     let verdict = outside.verdict();
