@@ -159,8 +159,7 @@ impl Standing {
 
     fn let_in(&mut self, stream: TcpStream, routes: &Router) {
         let owed = Owed::default();
-        let connection = talk(stream, routes.clone(), owed.clone(), self.go_on.subscribe());
-        let task = tokio::spawn(connection);
+        let task = tokio::spawn(talk(stream, routes.clone(), owed.clone(), self.go_on.subscribe()));
         self.connections.push_back(Connection { task, owed });
     }
 

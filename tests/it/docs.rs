@@ -160,3 +160,67 @@ fn every_relative_link_in_the_docs_names_something_that_is_there() {
     }
     assert!(links > 0, "no link was found, so nothing was shown");
 }
+
+/// Every function of the tree's Rust files, by name.
+fn functions(dir: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            functions(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = fs::read_to_string(path).unwrap();
+            found.extend(
+                words(&text, "fn ", |c| c.is_ascii_alphanumeric() || c == '_').map(|word| word[3..].to_owned()),
+            );
+        }
+    }
+}
+
+/// A row shows its protection by tests that exist, or says for what it waits.
+#[test]
+fn every_test_that_the_threat_model_names_is_there_and_every_row_names_one() {
+    let root = Path::new(ROOT);
+    let mut known = BTreeSet::new();
+    for dir in ["src", "tests", "journal/src", "journal/tests"] {
+        functions(&root.join(dir), &mut known);
+    }
+    let docs = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let mut named = 0;
+    let mut tables = 0;
+    let mut column = None;
+    for line in docs.lines() {
+        if !line.starts_with('|') {
+            column = None;
+            continue;
+        }
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let Some(column) = column else {
+            column = cells.iter().position(|cell| *cell == "shown by");
+            tables += usize::from(column.is_some());
+            continue;
+        };
+        if cells[0].starts_with("---") {
+            continue;
+        }
+        let shown = cells[column];
+        let tests: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty() || shown.starts_with("<!-- pending: "), "{line}");
+        named += tests.len();
+        // Names stand in other columns, too.
+        for name in line
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| word.matches('_').count() > 2)
+        {
+            assert!(
+                name.starts_with("RUNNER_") || known.contains(name),
+                "no test is named {name}"
+            );
+        }
+        for test in tests {
+            assert!(known.contains(test), "no test is named {test}");
+        }
+    }
+    assert!(tables > 3 && named > 30, "{named} tests in {tables} tables");
+}

@@ -203,7 +203,7 @@ async fn a_filter_by_attributes_catches_plain_git_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planted_setting_that_leads_elsewhere_catches_plain_git_alone() {
     trap("http.proxy", Catch::Sends, |world, thief| {
-        configure(world, "http.proxy", &thief.base)
+        configure(world, "http.proxy", &thief.base);
     })
     .await;
     for name in ["insteadOf", "pushInsteadOf"] {
@@ -217,7 +217,7 @@ async fn a_planted_setting_that_leads_elsewhere_catches_plain_git_alone() {
         .await;
     }
     trap("remote.origin.url", Catch::Sends, |world, thief| {
-        configure(world, "remote.origin.url", &thief.base)
+        configure(world, "remote.origin.url", &thief.base);
     })
     .await;
     trap("core.worktree", Catch::Prints("not-of-the-repository"), |world, _| {
