@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,19 +9,31 @@ use std::time::Duration;
 
 use clap::Args;
 use strum::{Display, EnumString, VariantNames};
-use thiserror::Error;
 use url::Url;
 
 use crate::adapters::agent::{AgentKind, MicroUsd};
 use crate::adapters::git::Author;
-use crate::adapters::model::{Prices, PricesError, UNDOING_VARIABLES, Upstream, UpstreamError};
-use crate::ids::{BranchName, LocalRepos, PlainHttp, RepoPolicy};
+use crate::adapters::model::{Prices, UNDOING_VARIABLES, Upstream};
+use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{Millis, NoChanges, OnTerm, Policy};
-use crate::policy::{InvalidGlob, PROTECTED_BY_DEFAULT, ProtectedPaths};
+use crate::policy::{PROTECTED_BY_DEFAULT, ProtectedPaths};
 use crate::redact::Redactor;
-use crate::sandbox::{self, Confinement, Exposed, NoPorts, Ports};
-use crate::seal::{KeyFileError, Seal, SealError, SealKey};
+use crate::sandbox::{self, Confinement, Ports};
+use crate::seal::{Seal, SealKey};
 use crate::secret::Secret;
+
+mod directory;
+mod error;
+mod values;
+
+use directory::Access;
+pub use directory::Directory;
+pub use error::ConfigError;
+pub(crate) use values::one_of;
+use values::{
+    address, agent_variable, author, branch_prefix, duration, host, http_url, log_filter, ports, protected_paths, usd,
+    yes_or_no,
+};
 
 /// Secrets come by environment or file alone, never by a flag: a flag shows in `ps`.
 const SECRET_VARIABLES: [&str; 2] = ["RUNNER_TASK_TOKEN", "RUNNER_TASK_TOKEN_FILE"];
@@ -248,104 +259,6 @@ pub enum AgentChoice {
     Command(String),
 }
 
-/// A setting that cannot be used. The process ends with 2 and has touched nothing.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// `RUNNER_AGENT=command` without a command.
-    #[error("RUNNER_AGENT=command needs RUNNER_AGENT_COMMAND: the command line to run")]
-    NoAgentCommand,
-    /// A variable that would take the model's key past the proxy.
-    #[error(
-        "RUNNER_AGENT_ENV names {name}, which claude does not get: the runner keeps the key and reaches the model for it; \
-         leave the name out"
-    )]
-    UndoesProxy {
-        /// The variable.
-        name: &'static str,
-    },
-    /// No way to the model's API.
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
-    /// No prices.
-    #[error("RUNNER_MODEL_PRICES: {0}")]
-    Prices(#[from] PricesError),
-    /// A file that is named and cannot be read.
-    #[error("{variable} names {}, which cannot be read: {source}", path.display())]
-    UnreadableFile {
-        /// The variable.
-        variable: &'static str,
-        /// What it names.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A token of nothing.
-    #[error("{variable} is empty: leave it out for an open /task, or give it a token")]
-    EmptyToken {
-        /// The variable.
-        variable: &'static str,
-    },
-    /// A directory that cannot be made or written.
-    #[error("{variable} is {}, which cannot be written: {source}; name another one", path.display())]
-    UnwritableDirectory {
-        /// The variable.
-        variable: &'static str,
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A directory for secrets that others could look into or replace.
-    #[error("{variable} is {}, {why}; name a directory of this user's own", path.display())]
-    UnsafeDirectory {
-        /// The variable.
-        variable: &'static str,
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// The key file has no key.
-    #[error(
-        "RUNNER_SEAL_KEY_FILE names {}, {source}; make a key with: head -c 32 /dev/urandom | base64 > FILE",
-        path.display()
-    )]
-    NoSealKey {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: KeyFileError,
-    },
-    /// The key file lies where it is no secret.
-    #[error(
-        "RUNNER_SEAL_KEY_FILE names {}, which lies in {}, {why}; put the key elsewhere, such as /run/secrets/runner/seal-key",
-        path.display(),
-        place.display()
-    )]
-    OpenSealKey {
-        /// The file.
-        path: PathBuf,
-        /// What is around it.
-        place: PathBuf,
-        /// What is wrong with that.
-        why: &'static str,
-    },
-    /// A token is sealed here, and is not opened by the key.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// What the agent must not see lies in what it may read.
-    #[error("{variable}: {exposed}")]
-    Exposed {
-        /// The variable.
-        variable: &'static str,
-        /// What lies where.
-        exposed: Exposed,
-    },
-    /// Neither `XDG_STATE_HOME` nor `HOME` says where a person's state is.
-    #[error("neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")]
-    NoHome,
-}
-
 impl Settings {
     /// Settles defaults, reads what has to be read, and opens nothing else. `env` looks up a variable.
     pub fn resolve(options: Options, role: &Role, env: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
@@ -531,84 +444,6 @@ impl Settings {
     }
 }
 
-/// A directory of a task.
-#[derive(Debug, Clone, Copy)]
-pub struct Directory<'a> {
-    /// The variable that names it.
-    pub variable: &'static str,
-    /// Where it is, or is to be made.
-    pub path: &'a Path,
-    access: Access,
-}
-
-/// Who may reach into a directory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    /// This user alone.
-    Private,
-    /// Whoever its mode lets.
-    Any,
-}
-
-impl Directory<'_> {
-    /// Whether it can be used, or could be made. Makes and changes nothing.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        could_be_written(self.path).map_err(|source| self.unwritable(source))?;
-        match (self.access, std::fs::symlink_metadata(self.path)) {
-            (Access::Private, Ok(found)) => self.is_safe(&found),
-            (Access::Private, Err(_)) | (Access::Any, _) => Ok(()),
-        }
-    }
-
-    fn prepare(&self) -> Result<(), ConfigError> {
-        use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(self.path)
-            .and_then(|()| tempfile::Builder::new().prefix(".writable").tempfile_in(self.path))
-            // A full file system may still take an empty file.
-            .and_then(|mut file| file.write_all(&[0; 4096]))
-            .map_err(|source| self.unwritable(source))?;
-        if self.access == Access::Any {
-            return Ok(());
-        }
-        let found = std::fs::symlink_metadata(self.path).map_err(|source| self.unwritable(source))?;
-        self.is_safe(&found)?;
-        let ours = found.uid() == nix::unistd::geteuid().as_raw();
-        if ours && found.permissions().mode() & 0o077 != 0 {
-            std::fs::set_permissions(self.path, std::fs::Permissions::from_mode(0o700))
-                .map_err(|source| self.unwritable(source))?;
-        }
-        Ok(())
-    }
-
-    /// A volume may belong to root and be ours by its group, as Kubernetes' fsGroup has it.
-    fn is_safe(&self, found: &std::fs::Metadata) -> Result<(), ConfigError> {
-        use std::os::unix::fs::MetadataExt;
-        let why = if found.file_type().is_symlink() {
-            "a symbolic link"
-        } else if found.uid() != nix::unistd::geteuid().as_raw() && found.uid() != 0 {
-            "which belongs to another user"
-        } else {
-            return Ok(());
-        };
-        Err(ConfigError::UnsafeDirectory {
-            variable: self.variable,
-            path: self.path.to_owned(),
-            why,
-        })
-    }
-
-    fn unwritable(&self, source: std::io::Error) -> ConfigError {
-        ConfigError::UnwritableDirectory {
-            variable: self.variable,
-            path: self.path.to_owned(),
-            source,
-        }
-    }
-}
-
 /// `$XDG_STATE_HOME/runner`, or `~/.local/state/runner`.
 pub fn state_home(env: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
     let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -695,131 +530,9 @@ fn task_token(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<Secret>, 
     Ok(Some(Secret::new(text)))
 }
 
-/// Whether a directory is there and can be written, or could be made where its nearest ancestor is.
-fn could_be_written(path: &Path) -> std::io::Result<()> {
-    use nix::unistd::{AccessFlags, access};
-    let path = std::path::absolute(path)?;
-    let there = path.ancestors().find_map(|dir| match std::fs::metadata(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-        found => Some(found.map(|found| (dir.to_owned(), found.is_dir()))),
-    });
-    match there.transpose()? {
-        Some((dir, true)) => access(&dir, AccessFlags::W_OK | AccessFlags::X_OK).map_err(Into::into),
-        Some((_, false)) | None => Err(std::io::ErrorKind::NotADirectory.into()),
-    }
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .map_err(|_| "an address and a port such as 0.0.0.0:8888 or [::1]:8888 are allowed".to_owned())
-}
-
-fn http_url(text: &str) -> Result<Url, String> {
-    match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") => Ok(url),
-        Ok(_) | Err(_) => Err("an absolute http or https URL is allowed".to_owned()),
-    }
-}
-
-/// A host as URLs have it, so that it can be compared with theirs. One that could not match anything is a mistake.
-fn host(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let host = match text.parse::<std::net::Ipv6Addr>() {
-        Ok(ip) => Ok(url::Host::Ipv6(ip)),
-        Err(_) => url::Host::parse(text),
-    };
-    match host {
-        Ok(host) if !text.is_empty() => Ok(host.to_string()),
-        Ok(_) | Err(_) => {
-            Err("host names and addresses are allowed, comma-separated, without scheme and port".to_owned())
-        }
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        Ok(_) | Err(_) => Err("a duration such as 90s, 25m or 1h30m is allowed".to_owned()),
-    }
-}
-
-fn yes_or_no(text: &str) -> Result<bool, String> {
-    match text {
-        "true" | "1" | "yes" => Ok(true),
-        "false" | "0" | "no" | "" => Ok(false),
-        _ => Err("true, 1, yes, false, 0 and no are allowed".to_owned()),
-    }
-}
-
-/// A value parser for an enum: what is not one of its names is refused with all of them.
-pub(crate) fn one_of<T: std::str::FromStr + VariantNames>(text: &str) -> Result<T, String> {
-    text.parse()
-        .map_err(|_| format!("{} are allowed", T::VARIANTS.join(", ")))
-}
-
-fn branch_prefix(text: &str) -> Result<String, String> {
-    match format!("{text}x").parse::<BranchName>() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("what git takes at the beginning of a branch's name is allowed".to_owned()),
-    }
-}
-
-fn author(text: &str) -> Result<Author, String> {
-    text.parse()
-        .map_err(|_| "a name and an address as `Name <name@example.org>` are allowed".to_owned())
-}
-
-fn protected_paths(text: &str) -> Result<ProtectedPaths, InvalidGlob> {
-    text.parse()
-}
-
-fn usd(text: &str) -> Result<MicroUsd, String> {
-    match text.parse::<MicroUsd>() {
-        Ok(amount) if amount > MicroUsd::default() => Ok(amount),
-        Ok(_) | Err(_) => Err("an amount such as 10 or 2.50 is allowed".to_owned()),
-    }
-}
-
-fn agent_variable(text: &str) -> Result<String, String> {
-    let name = text.trim();
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.starts_with("RUNNER_") {
-        Ok(name.to_owned())
-    } else {
-        Err("names of variables are allowed, but for those that begin with RUNNER_".to_owned())
-    }
-}
-
-fn ports(text: &str) -> Result<Ports, String> {
-    text.parse().map_err(|error: NoPorts| error.to_string())
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    match text.parse::<tracing_subscriber::EnvFilter>() {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("error, warn, info, debug, trace and directives as runner=debug are allowed".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_budget_of_nothing_is_refused() {
-        assert!(usd("0.000001").is_ok());
-        for bad in ["0", "0.00", "-1", "x"] {
-            assert!(usd(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn durations_have_units_and_are_not_nothing() {
-        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
-        for bad in ["", "90", "0s", "-1s", "soon"] {
-            assert!(duration(bad).is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn an_unknown_variable_is_named_with_the_nearest_one() {
