@@ -25,7 +25,7 @@
 //! | [`record`] | events as journal rows and back |
 //! | [`driver`] | the one loop |
 //! | [`steps`] | one file an effect: probe, act, and what each outcome means |
-//! | [`adapters`] | clients of the task API, git, the forge and the agent, each testable alone |
+//! | [`adapters`] | clients of the task API, git, the forge, the agent and its model, each testable alone |
 //! | [`server`] | the listener, which only ever feeds the first transition |
 //! | [`policy`] | what a change may not have in it |
 //! | [`redact`] | secrets out of everything that is shown, sent or kept |
