@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use super::world::{World, git, git_in};
+use super::world::{HOOKS, World, git, git_in};
 use runner::adapters::git::handover::{Flattening, HandoverError, Limits, Shape, ViolationKind};
 
 /// An honest change, which has to arrive.
@@ -48,32 +48,7 @@ async fn planted_hooks_do_not_run() {
     let planted = world.planted();
     let hooks = world.repo().join(".git/hooks");
     std::fs::create_dir_all(&hooks).unwrap();
-    for name in [
-        "applypatch-msg",
-        "pre-applypatch",
-        "post-applypatch",
-        "pre-commit",
-        "pre-merge-commit",
-        "prepare-commit-msg",
-        "commit-msg",
-        "post-commit",
-        "pre-rebase",
-        "post-checkout",
-        "post-merge",
-        "pre-push",
-        "pre-receive",
-        "update",
-        "proc-receive",
-        "post-receive",
-        "post-update",
-        "reference-transaction",
-        "push-to-checkout",
-        "pre-auto-gc",
-        "post-rewrite",
-        "sendemail-validate",
-        "fsmonitor-watchman",
-        "post-index-change",
-    ] {
+    for name in HOOKS {
         std::fs::copy(&planted, hooks.join(name)).unwrap();
     }
     world.agent_git(&["config", "core.hooksPath", hooks.to_str().unwrap()]);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use runner::adapters::git::handover::{Flattening, HandoverError, Shape, ViolationKind};
 use runner::ids::{BranchName, GitRef, TaskId};
 
-use super::world::{CANARY, World, git, git_in};
+use super::world::{CANARY, HOOKS, World, git, git_in};
 
 /// What becomes of a plain git.
 enum Catch {
@@ -232,36 +232,6 @@ async fn a_planted_setting_that_leads_elsewhere_catches_plain_git_alone() {
 /// Every hook of `githooks(5)`. Those that a plain add, commit, push, checkout and rebase run all tell.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_hook_that_plain_git_runs_is_not_run_by_the_hand_over() {
-    const HOOKS: [&str; 28] = [
-        "applypatch-msg",
-        "pre-applypatch",
-        "post-applypatch",
-        "pre-commit",
-        "pre-merge-commit",
-        "prepare-commit-msg",
-        "commit-msg",
-        "post-commit",
-        "pre-rebase",
-        "post-checkout",
-        "post-merge",
-        "pre-push",
-        "pre-receive",
-        "update",
-        "proc-receive",
-        "post-receive",
-        "post-update",
-        "reference-transaction",
-        "push-to-checkout",
-        "pre-auto-gc",
-        "post-rewrite",
-        "sendemail-validate",
-        "fsmonitor-watchman",
-        "p4-changelist",
-        "p4-prepare-changelist",
-        "p4-post-changelist",
-        "p4-pre-submit",
-        "post-index-change",
-    ];
     let world = World::laid().await;
     world.write("honest.txt", "honest\n");
     let hooks = world.repo().join(".git/hooks");
