@@ -55,11 +55,17 @@ impl Patterns {
         let mut found: Vec<Finding> = Vec::new();
         let mut from = 0;
         while let Some((at, kind)) = engine.next(bytes, from) {
-            from = at.end;
             let secret = secret_in(bytes, &at, kind);
+            // A shape may have another secret in it, before its own.
+            from = if secret.start == at.start { at.end } else { at.start + 1 };
             let (Run::Ends(more) | Run::GoesOn(more)) = tail(kind).run(&bytes[secret.end..], true);
-            let at = secret.start..secret.end + more;
-            found.push(Finding { at, kind });
+            let finding = Finding {
+                at: secret.start..secret.end + more,
+                kind,
+            };
+            if !found.contains(&finding) {
+                found.push(finding);
+            }
         }
         found
     }
@@ -211,17 +217,34 @@ impl Scrub {
         let mut covered = self.covered;
         let mut open = self.tail;
         run(&mut open, &bytes, &mut covered, last);
+        let mut matches = Vec::new();
         let mut from = 0;
         while let Some((at, kind)) = engine.next(&bytes, from).filter(|(at, _)| at.start < hold) {
             // From the next byte, not from the match's end: what overlaps is taken out as a whole.
             from = at.start + 1;
-            let secret = secret_in(&bytes, &at, kind);
+            matches.push((secret_in(&bytes, &at, kind), at.start, kind));
+        }
+        // The secret of a shape may begin long after its match, behind another secret.
+        matches.sort_by_key(|(secret, ..)| secret.start);
+        for (index, (secret, _, kind)) in matches.iter().enumerate() {
+            // Nothing is given out that is not decided; and what stays here is found again from where its match begins.
+            let wait = || {
+                matches[index..]
+                    .iter()
+                    .map(|(_, begin, _)| *begin)
+                    .min()
+                    .unwrap_or(hold)
+            };
+            if secret.start >= hold {
+                hold = wait();
+                break;
+            }
             if secret.end > covered {
                 let end = match escape_around(&bytes, covered, secret.end, last) {
                     None => secret.end,
                     Some((_, Some(end))) => end,
                     Some((_, None)) => {
-                        hold = at.start;
+                        hold = wait();
                         break;
                     }
                 };
@@ -233,7 +256,7 @@ impl Scrub {
                 }
                 covered = end;
             }
-            let mut tail = Some(tail(kind)).filter(|tail| *tail != Tail::None);
+            let mut tail = Some(tail(*kind)).filter(|tail| *tail != Tail::None);
             let mut end = secret.end;
             run(&mut tail, &bytes, &mut end, last);
             covered = covered.max(end);

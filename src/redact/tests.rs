@@ -343,3 +343,30 @@ proptest! {
         prop_assert!(read.is_ok_and(|read| !read.contains(&secret)), "{}: {}", text, shown);
     }
 }
+
+/// Found by fuzzing: a secret for a user's name, in front of a password.
+#[test]
+fn a_secret_inside_of_a_shape_is_found_before_the_shapes_own() {
+    let secret = "a-secret-of-24-bytes-or-so";
+    let redactor = Redactor::new();
+    redactor.add(&Secret::new(secret));
+    let text = format!("see https://{secret}:a-password@example.org/ and go on");
+    let clean = redactor.redact(&text);
+    assert!(!clean.contains(secret) && !clean.contains("a-password"), "{clean}");
+    assert!(
+        clean.starts_with("see https://") && clean.ends_with("@example.org/ and go on"),
+        "{clean}"
+    );
+    for size in 1..text.len() {
+        let mut stream = redactor.stream();
+        let mut pieces: Vec<u8> = text
+            .as_bytes()
+            .chunks(size)
+            .flat_map(|piece| stream.feed(piece))
+            .collect();
+        pieces.extend(stream.finish());
+        assert_eq!(String::from_utf8_lossy(&pieces), clean, "in pieces of {size}");
+    }
+    let exact = redactor.find(text.as_bytes());
+    assert!(exact.iter().any(|found| found.kind == Kind::Exact), "{exact:?}");
+}
