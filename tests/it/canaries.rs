@@ -22,7 +22,7 @@ use runner::task::{TaskData, TaskRepo};
 use runner_journal::{Hash, Snapshot};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::harness::{Bench, CANARY, Outside, RUNNER, Serving, client, data};
 use crate::messages_api::MessagesApi;
@@ -36,6 +36,11 @@ const API: &str = "task-api/canary+~\"3?xyz";
 const MODEL: &str = "model/canary+~\"4?x";
 const SEAL: &str = "seal/canary+~\"5?xy-0123456789abcdef";
 const PROXY: &str = "proxy/canary+~\"6?xyz";
+/// Of no run: an agent that looks at all processes of the machine takes it for nothing of its own.
+const PLANTED: &str = "planted/secret+~\"7?x";
+
+/// Arguments can be read by everybody: one room's agent would find what another's tells.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 fn canaries() -> [Canary; 6] {
     [
@@ -75,10 +80,12 @@ struct Room {
     /// The operator's files, which are no part of what the run leaves.
     operator: TempDir,
     bench: Bench,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Room {
     async fn new(agent: &str, by: By) -> Self {
+        let alone = ONE_AT_A_TIME.lock().await;
         let outside = Outside::with_token(REPOSITORY).await;
         outside.api.require_bearer(Secret::new(API));
         let repo = TaskRepo {
@@ -118,9 +125,8 @@ impl Room {
         fs::set_permissions(bin.join("claude"), fs::Permissions::from_mode(0o755)).unwrap();
         let proxy = format!("http://{USER}:{}@{}", percent_encoded(PROXY), way_out.authority());
         let file = |name: &str, text: &str| {
-            let path = operator.path().join(name);
-            fs::write(&path, format!("{text}\n")).unwrap();
-            path.to_str().unwrap().to_owned()
+            fs::write(operator.path().join(name), format!("{text}\n")).unwrap();
+            operator.path().join(name).to_str().unwrap().to_owned()
         };
         bench = bench
             .with("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()))
@@ -133,13 +139,13 @@ impl Room {
             // git reads the one, everybody else the other.
             .with("http_proxy", &proxy)
             .with("HTTP_PROXY", &proxy)
-            .with("RUNNER_API_TOKEN_FILE", &file("api", API))
+            .with("RUNNER_API_TOKEN_FILE", &file("api", "of-yesterday"))
             .with("RUNNER_SEAL_KEY_FILE", &file("seal", SEAL));
         bench = match by {
             By::Variable => bench.with("RUNNER_TASK_TOKEN", DOOR).with("ANTHROPIC_API_KEY", MODEL),
             By::File => bench
                 .with("RUNNER_TASK_TOKEN_FILE", &file("door", DOOR))
-                .with("RUNNER_MODEL_KEY_FILE", &file("model", MODEL)),
+                .with("RUNNER_MODEL_KEY_FILE", &file("model", "of-yesterday")),
         };
         Self {
             outside,
@@ -147,6 +153,7 @@ impl Room {
             way_out,
             operator,
             bench,
+            _alone: alone,
         }
     }
 
@@ -155,6 +162,13 @@ impl Room {
         let mut serving = self.bench.start();
         let watching = watch_processes(&serving);
         let address = serving.address().await.expect("it listens");
+        // What is read anew for each request changes after the start.
+        for (name, text) in [("api", API), ("model", MODEL)] {
+            let file = self.operator.path().join(name);
+            if file.exists() {
+                fs::write(file, format!("{text}\n")).unwrap();
+            }
+        }
         let looking = tokio::spawn(answers(address.clone()));
         let assigned = client()
             .post(format!("{address}/task"))
@@ -184,6 +198,12 @@ impl Room {
         }
         traces.extend(self.way_out.traces());
         (code, traces)
+    }
+
+    /// The agent's words came as far as the pull request: it has always something to tell, the proxy's variables.
+    fn told_and_was_heard(&self) {
+        let pull = self.outside.forge.pulls()[0].body.clone().unwrap();
+        assert!(pull.contains("I found ") && pull.contains(MARKER), "{pull}");
     }
 }
 
@@ -271,9 +291,7 @@ async fn no_secret_of_a_run_is_anywhere_but_in_the_header_that_it_is_for() {
         let mut found = found_in(&traces, &canaries());
         found.retain(|(secret, place)| *secret != "proxy" || !has_the_proxys_variables(place));
         assert_eq!(found, in_their_headers(hosts), "{agent}");
-        // It has told what it has, the proxy's variables, and was heard.
-        let pull = room.outside.forge.pulls()[0].body.clone().unwrap();
-        assert!(pull.contains("I found ") && pull.contains(MARKER), "{pull}");
+        room.told_and_was_heard();
         // Nobody was asked by another way.
         let by_the_way_out = ["api", "forge"].map(|host| room.way_out.passed_on(&format!("{host}.runner.example")));
         let asked = [room.outside.api.call_log(), room.outside.forge.call_log()].map(|log| log.all().len());
@@ -287,52 +305,60 @@ fn log_of(traces: &[Trace]) -> String {
 }
 
 /// The control: without a sandbox the same agent gets at every secret that is in a file, and tells it. What it does itself is
-/// seen, at every place of its own; what the runner makes of it has none of them still, and the change is refused.
+/// seen, at every place of its own; what the runner makes of it has none of them still. A change with them is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_sandbox_the_same_agent_gets_at_all_of_them_and_the_runner_repeats_none() {
-    for sealed in [true, false] {
+    for in_its_change in [true, false] {
         let mut room = Room::new("claude", By::File).await;
         room.bench = room.bench.with("RUNNER_SANDBOX", "off");
         let mut loot = vec!["door", "api", "model"];
-        if sealed {
+        if in_its_change {
             loot.push("seal");
         } else {
+            // What is sealed with a key is none of the loot.
+            loot.push("repository");
             fs::remove_file(room.operator.path().join("seal")).unwrap();
             room.bench.env.retain(|(name, _)| name != "RUNNER_SEAL_KEY_FILE");
-            loot.push("repository");
+            room.bench = room
+                .bench
+                .with("RUNNER_AGENT_ENV", "ONLY_WORDS")
+                .with("ONLY_WORDS", "1");
         }
         let (code, traces) = room.run().await;
-        assert_eq!(code, Some(1), "{}", log_of(&traces));
-        assert_eq!(room.outside.verdict()["details"]["reason"], "PolicyViolation");
+        let verdict = room.outside.verdict();
         let mut found = found_in(&traces, &canaries());
-        let objects = |of: &str| format!("objects of {}", room.bench.path(of).display());
-        let private = objects("state/git");
-        for place in [
-            "workspace/home/loot",
-            "workspace/repo/stolen.txt",
-            "environment of bash",
-            "arguments of bash",
-            "model.runner.example body",
-            &objects("workspace/repo/.git"),
-            // Work that is refused is kept.
-            &private,
-        ] {
-            let there: Vec<&str> = loot
-                .iter()
-                .copied()
-                .filter(|secret| found.contains(&(*secret, place.to_owned())))
-                .collect();
+        let mut own = vec![
+            "workspace/home/loot".to_owned(),
+            "environment of bash".to_owned(),
+            "arguments of bash".to_owned(),
+            "model.runner.example body".to_owned(),
+        ];
+        if in_its_change {
+            assert_eq!(
+                (code, &verdict["details"]["reason"]),
+                (Some(1), &json!("PolicyViolation"))
+            );
+            let objects = |of: &str| format!("objects of {}", room.bench.path(of).display());
+            // The private repository keeps work that is refused.
+            own.extend([objects("workspace/repo/.git"), objects("state/git")]);
+            own.push("workspace/repo/stolen.txt".to_owned());
+        } else {
+            assert_eq!(code, Some(0), "{verdict} {}", log_of(&traces));
+            room.told_and_was_heard();
+        }
+        for place in &own {
+            let is_there = |secret: &&str| found.contains(&(*secret, place.clone()));
+            let there: Vec<&str> = loot.iter().copied().filter(is_there).collect();
             assert_eq!(there, loot, "{place}");
         }
-        let own = [
-            "workspace/",
-            "environment of ",
-            "arguments of ",
-            "model.runner.example body",
-            &objects("workspace"),
-        ];
-        found.retain(|(_, place)| *place != private && !own.iter().any(|own| place.starts_with(own)));
-        assert_eq!(found, in_their_headers(&["api", "git", "model"]), "sealed: {sealed}");
+        let by_itself = ["environment of ", "arguments of ", "workspace/"];
+        found.retain(|(_, place)| !own.contains(place) && !by_itself.iter().any(|own| place.starts_with(own)));
+        let hosts = if in_its_change {
+            &["api", "git", "model"][..]
+        } else {
+            &HOSTS
+        };
+        assert_eq!(found, in_their_headers(hosts), "in its change: {in_its_change}");
     }
 }
 
@@ -348,23 +374,23 @@ fn forms(secret: &str) -> Vec<String> {
     ]
 }
 
-/// The places at which the one planted secret is found.
+/// The places at which the planted secret is found, and no other one.
 fn places_of(traces: &[Trace]) -> BTreeSet<String> {
-    let found = found_in(traces, &canaries());
-    assert!(found.iter().all(|(secret, _)| *secret == "seal"), "{found:?}");
+    let found = found_in(traces, &[Canary::new("planted", PLANTED)]);
+    assert_eq!(found_in(traces, &canaries()), BTreeSet::new());
     found.into_iter().map(|(_, place)| place).collect()
 }
 
 #[test]
 fn a_planted_secret_is_found_in_files_their_names_and_compressed_objects() {
     let dir = tempfile::tempdir().unwrap();
-    for (number, form) in forms(SEAL).iter().enumerate() {
+    for (number, form) in forms(PLANTED).iter().enumerate() {
         fs::write(dir.path().join(number.to_string()), format!("before{form}after")).unwrap();
     }
-    fs::create_dir(dir.path().join(hex::encode(SEAL))).unwrap();
-    symlink(percent_encoded(SEAL), dir.path().join("link")).unwrap();
-    fs::write(dir.path().join("clean"), &SEAL[..SEAL.len() - 1]).unwrap();
-    let named = hex::encode(SEAL);
+    fs::create_dir(dir.path().join(hex::encode(PLANTED))).unwrap();
+    symlink(percent_encoded(PLANTED), dir.path().join("link")).unwrap();
+    fs::write(dir.path().join("clean"), &PLANTED[..PLANTED.len() - 1]).unwrap();
+    let named = hex::encode(PLANTED);
     let expected = ["0", "1", "2", "3", "4", "5", &named, "link"].map(str::to_owned);
     assert_eq!(places_of(&traces::files(dir.path())), BTreeSet::from(expected));
 
@@ -388,7 +414,7 @@ fn a_planted_secret_is_found_in_files_their_names_and_compressed_objects() {
     };
     plant("clean", "nothing");
     assert_eq!(places_of(&[traces::objects(repository.path())]), BTreeSet::new());
-    let id = plant("secret", SEAL);
+    let id = plant("secret", PLANTED);
     let expected = BTreeSet::from([format!("objects of {}", repository.path().display())]);
     for packed in [false, true] {
         if packed {
@@ -420,7 +446,7 @@ fn a_planted_secret_is_found_in_files_their_names_and_compressed_objects() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planted_secret_is_found_in_output_arguments_environments_requests_and_answers() {
     let script = "echo \"to one $1\"; printf 'to the other %s' \"$2\" >&2; SECRET=$3 sh -c 'sleep 1; true' \"$4\"";
-    let all = forms(SEAL);
+    let all = forms(PLANTED);
     let [plain, _, hex, percent, base64, _] = &all[..] else {
         panic!()
     };
@@ -450,7 +476,7 @@ async fn a_planted_secret_is_found_in_output_arguments_environments_requests_and
     let (heard, mut all_heard) = watch::channel(0);
     let tells = move || {
         heard.send_modify(|heard| *heard += 1);
-        async { SEAL }
+        async { PLANTED }
     };
     let told = Listening::start(Router::new().fallback(tells)).await.unwrap();
     let looking = tokio::spawn(answers(told.base()));
@@ -464,11 +490,15 @@ async fn a_planted_secret_is_found_in_output_arguments_environments_requests_and
         .post(format!("http://told.example/{percent}"))
         .header("x-secret", base64)
         .body(hex.clone());
-    assert_eq!(asked.send().await.unwrap().text().await.unwrap(), SEAL);
-    let mut found = found_in(&way_out.traces(), &canaries());
-    assert!(found.remove(&("proxy", "told.example proxy-authorization".to_owned())));
-    let expected = ["body", "line", "x-secret"].map(|part| ("seal", format!("told.example {part}")));
-    assert_eq!(found, BTreeSet::from(expected));
+    assert_eq!(asked.send().await.unwrap().text().await.unwrap(), PLANTED);
+    let found = found_in(
+        &way_out.traces(),
+        &[Canary::new("planted", PLANTED), Canary::new("proxy", PROXY)],
+    );
+    let of = |secret, part| (secret, format!("told.example {part}"));
+    let planted = ["body", "line", "x-secret"].map(|part| of("planted", part));
+    let expected = planted.into_iter().chain([of("proxy", "proxy-authorization")]);
+    assert_eq!(found, expected.collect());
     // The one above, each route once, and one more: the answer before it has been read.
     all_heard.wait_for(|heard| *heard > 4).await.unwrap();
     drop(told);
@@ -483,7 +513,7 @@ async fn a_planted_secret_is_found_in_output_arguments_environments_requests_and
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planted_secret_is_found_in_the_journals_blobs_and_rows() {
     let outside = Outside::start().await;
-    let description = format!("Make a change\n\n{SEAL}");
+    let description = format!("Make a change\n\n{PLANTED}");
     let task = TaskData {
         description,
         ..data(&outside.git)
@@ -491,7 +521,7 @@ async fn a_planted_secret_is_found_in_the_journals_blobs_and_rows() {
     outside.add_task(task, Secret::new(CANARY));
     let bench = Bench::new(&outside).with(
         "RUNNER_AGENT_COMMAND",
-        &format!("cat > /dev/null; echo '{SEAL}'; echo x > x"),
+        &format!("cat > /dev/null; echo '{PLANTED}'; echo x > x"),
     );
     let (code, log) = bench.once(&outside).await;
     assert_eq!(code, Some(0), "{log}");
