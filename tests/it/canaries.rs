@@ -257,6 +257,7 @@ fn journaled(bench: &Bench) -> Vec<Trace> {
     traces
 }
 
+/// Whom a run asks.
 const HOSTS: [&str; 4] = ["api", "git", "forge", "model"];
 
 /// Where each secret has to be, where these were asked: in the one header that it is for.
@@ -304,48 +305,71 @@ fn log_of(traces: &[Trace]) -> String {
     log.expect("a log").to_string()
 }
 
+/// By what an agent tells what it found: what the runner hands on of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum TellsBy {
+    Change,
+    Words,
+    Failure,
+}
+
 /// The control: without a sandbox the same agent gets at every secret that is in a file, and tells it. What it does itself is
 /// seen, at every place of its own; what the runner makes of it has none of them still. A change with them is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_sandbox_the_same_agent_gets_at_all_of_them_and_the_runner_repeats_none() {
-    for in_its_change in [true, false] {
+    for tells in [TellsBy::Change, TellsBy::Words, TellsBy::Failure] {
         let mut room = Room::new("claude", By::File).await;
-        room.bench = room.bench.with("RUNNER_SANDBOX", "off");
         let mut loot = vec!["door", "api", "model"];
-        if in_its_change {
-            loot.push("seal");
-        } else {
+        if tells == TellsBy::Words {
             // What is sealed with a key is none of the loot.
             loot.push("repository");
             fs::remove_file(room.operator.path().join("seal")).unwrap();
             room.bench.env.retain(|(name, _)| name != "RUNNER_SEAL_KEY_FILE");
-            room.bench = room
-                .bench
-                .with("RUNNER_AGENT_ENV", "ONLY_WORDS")
-                .with("ONLY_WORDS", "1");
+        } else {
+            loot.push("seal");
         }
+        let told_to = match tells {
+            TellsBy::Change => "",
+            TellsBy::Words => "words",
+            TellsBy::Failure => "failure",
+        };
+        room.bench = room
+            .bench
+            .with("RUNNER_SANDBOX", "off")
+            .with("RUNNER_AGENT_ENV", "TELL")
+            .with("TELL", told_to);
         let (code, traces) = room.run().await;
         let verdict = room.outside.verdict();
-        let mut found = found_in(&traces, &canaries());
+        let reason = &verdict["details"]["reason"];
         let mut own = vec![
             "workspace/home/loot".to_owned(),
             "environment of bash".to_owned(),
             "arguments of bash".to_owned(),
             "model.runner.example body".to_owned(),
         ];
-        if in_its_change {
-            assert_eq!(
-                (code, &verdict["details"]["reason"]),
-                (Some(1), &json!("PolicyViolation"))
-            );
-            let objects = |of: &str| format!("objects of {}", room.bench.path(of).display());
-            // The private repository keeps work that is refused.
-            own.extend([objects("workspace/repo/.git"), objects("state/git")]);
-            own.push("workspace/repo/stolen.txt".to_owned());
-        } else {
-            assert_eq!(code, Some(0), "{verdict} {}", log_of(&traces));
-            room.told_and_was_heard();
+        let mut hosts = vec!["api", "git", "model"];
+        match tells {
+            TellsBy::Change => {
+                assert_eq!((code, reason), (Some(1), &json!("PolicyViolation")), "{verdict}");
+                let objects = |of: &str| format!("objects of {}", room.bench.path(of).display());
+                // The private repository keeps work that is refused.
+                own.extend([objects("workspace/repo/.git"), objects("state/git")]);
+                own.push("workspace/repo/stolen.txt".to_owned());
+            }
+            TellsBy::Words => {
+                assert_eq!(code, Some(0), "{verdict} {}", log_of(&traces));
+                room.told_and_was_heard();
+                hosts.push("forge");
+            }
+            TellsBy::Failure => {
+                assert_eq!((code, reason), (Some(1), &json!("AgentFailed")), "{verdict}");
+                let message = verdict["message"].as_str().unwrap();
+                assert!(message.contains("I found ") && message.contains(MARKER), "{message}");
+                let log = log_of(&traces);
+                assert!(log.contains("I found "), "{log}");
+            }
         }
+        let mut found = found_in(&traces, &canaries());
         for place in &own {
             let is_there = |secret: &&str| found.contains(&(*secret, place.clone()));
             let there: Vec<&str> = loot.iter().copied().filter(is_there).collect();
@@ -353,12 +377,7 @@ async fn without_the_sandbox_the_same_agent_gets_at_all_of_them_and_the_runner_r
         }
         let by_itself = ["environment of ", "arguments of ", "workspace/"];
         found.retain(|(_, place)| !own.contains(place) && !by_itself.iter().any(|own| place.starts_with(own)));
-        let hosts = if in_its_change {
-            &["api", "git", "model"][..]
-        } else {
-            &HOSTS
-        };
-        assert_eq!(found, in_their_headers(hosts), "in its change: {in_its_change}");
+        assert_eq!(found, in_their_headers(&hosts), "{tells:?}");
     }
 }
 

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Looks for every secret wherever it may be, and tells what it finds to everybody whom it can tell; with ONLY_WORDS set, not
-# in its change. @PLACES@ are the runner's directories and the operator's.
+# Looks for every secret wherever it may be, and tells what it finds to everybody whom it can tell: where TELL is "words" or
+# "failure" not in its change. @PLACES@ are the runner's directories and the operator's.
 cat > "$HOME/prompt"
 look() {
   env
@@ -36,9 +36,13 @@ done < "$HOME/loot"
 words=$(in_json < "$HOME/loot")
 printf '{"type":"assistant","message":{"content":[{"type":"text","text":"%s"}]}}\n' "$words"
 STOLEN=$stolen bash -c 'sleep 0.3; true' "$stolen"
-if [ -z "$ONLY_WORDS" ]; then
+if [ -z "$TELL" ]; then
   printf '%s\n' "$stolen" > stolen.txt
   git add . && git commit -qm "Stolen: $stolen"
 fi
 echo honest > honest.txt
+if [ "$TELL" = failure ]; then
+  printf '{"type":"result","subtype":"success","is_error":true,"result":"I found %s."}\n' "$words"
+  exit 3
+fi
 printf '{"type":"result","subtype":"success","is_error":false,"result":"I found %s."}\n' "$words"
