@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use runner::adapters::agent::MicroUsd;
 use runner::adapters::model::{ModelKey, Prices, Proxy, Upstream};
+use runner::redact::Redactor;
 use runner::secret::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -38,7 +39,7 @@ async fn main() -> Result<()> {
     };
     let budget = MicroUsd::from_micros(u64::MAX);
     let begun = Instant::now();
-    let proxy = Proxy::start(upstream, budget, room.path().join("spent.json")).await?;
+    let proxy = Proxy::start(upstream, budget, room.path().join("spent.json"), Redactor::new()).await?;
     println!(
         "start of the proxy                        {:8.2} ms",
         millis(begun.elapsed())

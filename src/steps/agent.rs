@@ -190,7 +190,12 @@ async fn model_proxy(world: &World, run: &AgentRun, files: &Files) -> Result<Opt
     let Some(upstream) = &world.model else {
         return Ok(None);
     };
-    let proxy = Proxy::start(upstream.clone(), left(world, run), files.account.clone());
+    let proxy = Proxy::start(
+        upstream.clone(),
+        left(world, run),
+        files.account.clone(),
+        world.redactor.clone(),
+    );
     proxy.await.map(Some).map_err(|error| not_started(&error.to_string()))
 }
 

@@ -1,6 +1,7 @@
 //! Attacks on a whole run of the real binary: by the agent, by the task API and by the forge. Each ends in a push of the
 //! honest change or in a failure that has a name, and the token is in nothing that the run leaves, says or shows.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use runner::secret::Secret;
 use serde_json::json;
 
 use crate::harness::{Bench, CANARY, Outside, client, files_with};
-use crate::isolation::watch_processes;
+use crate::traces::{self, Canary, Trace, found_in, watch_processes};
 
 /// How an attack may end.
 enum Ends {
@@ -61,22 +62,19 @@ async fn attack(name: &str, script: &str, ends: Ends) -> Bench {
             assert!(outside.forge.pulls().is_empty(), "{name}");
         }
     }
-    assert_eq!(
-        seen.with_token,
-        Vec::<String>::new(),
-        "{name}: an argument list or an environment"
-    );
-    assert_eq!(files_with(bench.dir.path(), CANARY), Vec::<PathBuf>::new(), "{name}");
     let remote = outside.git.path("o", "r").unwrap();
-    assert_eq!(files_with(&remote, CANARY), Vec::<PathBuf>::new(), "{name}");
-    assert!(!serving.log().contains(CANARY), "{name}: the log");
-    for call in outside.api.call_log().all() {
-        assert!(
-            !String::from_utf8_lossy(&call.body).contains(CANARY),
-            "{name}: {call:?}"
-        );
-    }
-    assert!(!format!("{:?}", outside.forge.pulls()).contains(CANARY), "{name}");
+    let mut traces = [seen.processes, traces::files(bench.dir.path()), traces::files(&remote)].concat();
+    traces.push(Trace::new("the log", serving.whole_log().await));
+    traces.push(traces::objects(&bench.path("state/git")));
+    traces.push(traces::objects(&remote));
+    let calls = [outside.api.call_log().all(), outside.forge.call_log().all()].concat();
+    traces.extend(
+        calls
+            .into_iter()
+            .map(|call| Trace::new(format!("the body of {:?}", call.endpoint), call.body)),
+    );
+    let token = Canary::new("the token", CANARY);
+    assert_eq!(found_in(&traces, &[token]), BTreeSet::new(), "{name}");
     bench
 }
 

@@ -6,11 +6,11 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
 use tokio::sync::watch;
 
-pub(crate) use crate::outside::{CANARY, NEVER, Outside, client, data, files_with};
+pub(crate) use crate::outside::{CANARY, NEVER, Outside, client, data, everything_below, files_with};
 
 pub(crate) const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 /// An agent that leaves one change, uncommitted, and counts how often it ran.
@@ -127,15 +127,10 @@ impl Serving {
             .spawn()
             .unwrap();
         let (tell, log) = watch::channel(String::new());
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                tell.send_modify(|log| {
-                    log.push_str(&line);
-                    log.push('\n');
-                });
-            }
-        });
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(follow(stdout, tell.clone()));
+        }
+        tokio::spawn(follow(child.stderr.take().unwrap(), tell));
         Self { child, log }
     }
 
@@ -143,8 +138,19 @@ impl Serving {
         self.child.id().unwrap()
     }
 
+    /// What it said until now, on both outputs.
     pub(crate) fn log(&self) -> String {
         self.log.borrow().clone()
+    }
+
+    /// All that it said, once it has ended.
+    pub(crate) async fn whole_log(&self) -> String {
+        let mut log = self.log.clone();
+        let ended = async { while log.changed().await.is_ok() {} };
+        tokio::time::timeout(NEVER, ended)
+            .await
+            .expect("its outputs are closed");
+        self.log()
     }
 
     /// Waits for a line with this in it; none where the process ended first.
@@ -193,6 +199,16 @@ impl Serving {
     pub(crate) async fn kill(&mut self) {
         self.signal(nix::sys::signal::Signal::SIGKILL);
         assert_eq!(self.wait().await.signal(), Some(9));
+    }
+}
+
+async fn follow(output: impl AsyncRead + Unpin, tell: watch::Sender<String>) {
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        tell.send_modify(|log| {
+            log.push_str(&line);
+            log.push('\n');
+        });
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the agent can reach, tried by an agent; the same without the sandbox, as the control; and where the token is left.
+//! What the agent can reach, tried by an agent; the same without the sandbox, as the control.
 
 mod attacker;
 mod network;
@@ -7,14 +7,8 @@ mod same_user;
 mod syscalls;
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use runner::embedded::faults::{Endpoint, Fault, Times};
-
-use crate::harness::{Bench, CANARY, Outside, RUNNER, Serving, answer, client, files_with, until};
+use crate::harness::{Bench, CANARY, Outside};
 
 /// Tries everything, and leaves what it got in `$HOME/got`: one file for each thing that it could do, empty where it got
 /// nothing but the deed itself. It changes nothing of what it can reach.
@@ -197,119 +191,4 @@ async fn the_agents_environment_is_an_allow_list_and_nothing_else() {
     let path = format!("PATH={}", std::env::var("PATH").unwrap());
     let expected = ["LANG=C.UTF-8", "PASSED_ON=as it is", "TZ=UTC", &home, &path, &tmp];
     assert_eq!(environ, BTreeSet::from(expected));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_token_is_in_nothing_that_a_run_shows_or_leaves() {
-    let outside = Outside::start().await;
-    let held = Fault::Delay(Duration::from_millis(400));
-    for endpoint in [Endpoint::GitFetch, Endpoint::GitPush, Endpoint::PullCreate] {
-        outside.faults.inject(endpoint, held.clone(), Times::Next(1));
-    }
-    let script = "cat > \"$HOME/prompt\"; env > \"$HOME/env\"; cat /proc/$$/environ > \"$HOME/environ\"; echo change >> change.txt";
-    let bench = Bench::new(&outside)
-        .with("RUNNER_AGENT_COMMAND", script)
-        .with("RUNNER_LOG", "trace");
-    let mut serving = bench.start();
-    let seen = watch_processes(&serving);
-    let address = serving.address().await.unwrap();
-    serving.assign(&outside.assignment()).await;
-    until("it pushes", &serving, || outside.git.counts().pushes == 1).await;
-    for route in ["/status", "/metrics", "/healthz"] {
-        let (_, body) = answer(client().get(format!("{address}{route}"))).await;
-        assert!(!body.to_string().contains(CANARY), "{route}");
-    }
-    assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
-    let seen = seen.end().await;
-    assert!(seen.pushing, "git was seen while it pushed");
-    assert_eq!(seen.with_token, Vec::<String>::new());
-    assert_eq!(files_with(bench.dir.path(), CANARY), Vec::<std::path::PathBuf>::new());
-    assert!(!serving.log().contains(CANARY), "the log, at its most talkative");
-    for format in ["table", "json", "ndjson"] {
-        let dump = std::process::Command::new(RUNNER)
-            .args(["journal", "dump", "--format", format])
-            .arg(bench.journal())
-            .output()
-            .unwrap();
-        assert!(
-            dump.status.success() && !String::from_utf8_lossy(&dump.stdout).contains(CANARY),
-            "{format}"
-        );
-    }
-    let pull = &outside.forge.pulls()[0];
-    assert!(!format!("{pull:?}").contains(CANARY));
-    let calls = outside.api.call_log().all();
-    assert!(
-        calls
-            .iter()
-            .all(|call| !String::from_utf8_lossy(&call.body).contains(CANARY))
-    );
-    let remote = outside.git.path("o", "r").unwrap();
-    assert_eq!(files_with(&remote, CANARY), Vec::<std::path::PathBuf>::new());
-    // The control: where the search finds nothing, it has looked.
-    std::fs::write(bench.path("state/planted"), format!("x{CANARY}x")).unwrap();
-    assert_eq!(files_with(bench.dir.path(), CANARY), [bench.path("state/planted")]);
-}
-
-/// What was seen of all processes below a runner.
-#[derive(Default)]
-pub(crate) struct Seen {
-    pub(crate) pushing: bool,
-    pub(crate) with_token: Vec<String>,
-}
-
-pub(crate) struct Watching {
-    over: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Seen>,
-}
-
-impl Watching {
-    pub(crate) async fn end(self) -> Seen {
-        self.over.store(true, Ordering::SeqCst);
-        tokio::task::spawn_blocking(move || self.thread.join().unwrap())
-            .await
-            .unwrap()
-    }
-}
-
-/// Looks at the arguments and the environments of the runner and of everything that it starts, again and again.
-pub(crate) fn watch_processes(serving: &Serving) -> Watching {
-    let over = Arc::new(AtomicBool::new(false));
-    let (until, root) = (Arc::clone(&over), serving.pid());
-    let thread = std::thread::spawn(move || {
-        let mut seen = Seen::default();
-        while !until.load(Ordering::SeqCst) {
-            for pid in below(root) {
-                let read = |name: &str| {
-                    let bytes = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
-                    String::from_utf8_lossy(&bytes).replace('\0', " ")
-                };
-                let (arguments, environment) = (read("cmdline"), read("environ"));
-                seen.pushing |= arguments.contains(" push ");
-                for text in [arguments, environment] {
-                    if text.contains(CANARY) {
-                        seen.with_token.push(text);
-                    }
-                }
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        seen
-    });
-    Watching { over, thread }
-}
-
-/// A process and its descendants.
-fn below(root: u32) -> Vec<u32> {
-    let mut all = vec![root];
-    let mut next = 0;
-    while let Some(pid) = all.get(next) {
-        let tasks = std::fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"));
-        for task in tasks.into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-            all.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-        }
-        next += 1;
-    }
-    all
 }

@@ -9,6 +9,7 @@
 
 mod agent_run;
 mod attacks;
+mod canaries;
 mod claude;
 mod docs;
 mod doctor;
@@ -31,3 +32,4 @@ mod settings;
 mod supervise;
 mod sweep;
 mod toolchains;
+mod traces;

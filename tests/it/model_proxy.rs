@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use reqwest::{RequestBuilder, Response};
 use runner::adapters::agent::MicroUsd;
 use runner::adapters::model::{ModelKey, Prices, Proxy, Spent, Upstream};
+use runner::redact::Redactor;
 use runner::secret::Secret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -48,7 +49,7 @@ impl Room {
         };
         let dir = tempfile::tempdir().unwrap();
         let account = dir.path().join("spent.json");
-        let proxy = Proxy::start(upstream, MicroUsd::from_micros(micro_usd), account).await;
+        let proxy = Proxy::start(upstream, MicroUsd::from_micros(micro_usd), account, Redactor::new()).await;
         Self {
             dir,
             model,

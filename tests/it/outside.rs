@@ -34,9 +34,14 @@ pub(crate) struct Outside {
 
 impl Outside {
     pub(crate) async fn start() -> Self {
+        Self::with_token(CANARY).await
+    }
+
+    /// The same, whose repository this token opens.
+    pub(crate) async fn with_token(token: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let faults = Faults::new();
-        let token = Secret::new(CANARY);
+        let token = Secret::new(token);
         let git = start_git(root.path(), &token, &faults).await;
         git.create("o", "r").await.unwrap();
         let commit = |message: &str, readme: &str| SeedCommit {
@@ -50,8 +55,7 @@ impl Outside {
         let forge = start_forge(&git, &token, &faults).await;
         let api = TaskApiServer::start(faults.clone()).await.unwrap();
         let task: TaskId = "t-1".parse().unwrap();
-        api.add_task(&task, data(&git), Mint::fixed(token, Duration::from_hours(1)));
-        Self {
+        let outside = Self {
             api,
             git,
             forge,
@@ -59,7 +63,15 @@ impl Outside {
             task,
             base,
             _root: root,
-        }
+        };
+        outside.add_task(data(&outside.git), token);
+        outside
+    }
+
+    /// Makes this the task, with the token that it gets.
+    pub(crate) fn add_task(&self, data: TaskData, token: Secret) {
+        self.api
+            .add_task(&self.task, data, Mint::fixed(token, Duration::from_hours(1)));
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -162,23 +174,31 @@ pub(crate) fn client() -> reqwest::Client {
 
 /// Every file below a directory that has these bytes in it, or in its name.
 pub(crate) fn files_with(dir: &Path, needle: &str) -> Vec<PathBuf> {
+    let has = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle.as_bytes());
+    let mut found = everything_below(dir);
+    found.retain(|(path, bytes)| has(path.file_name().unwrap().as_encoded_bytes()) || has(bytes));
+    found.into_iter().map(|(path, _)| path).collect()
+}
+
+/// Every entry below a directory with its bytes: those of a link are where it leads, and what is no file has none.
+pub(crate) fn everything_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {
         for entry in std::fs::read_dir(dir).unwrap() {
             let entry = entry.unwrap();
-            let kind = entry.file_type().unwrap();
-            if entry.file_name().to_string_lossy().contains(needle) {
-                found.push(entry.path());
-            }
+            let (path, kind) = (entry.path(), entry.file_type().unwrap());
+            let bytes = if kind.is_file() {
+                std::fs::read(&path).unwrap()
+            } else if kind.is_symlink() {
+                std::fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+            } else {
+                Vec::new()
+            };
             if kind.is_dir() {
-                dirs.push(entry.path());
-            } else if kind.is_file() {
-                let bytes = std::fs::read(entry.path()).unwrap();
-                if bytes.windows(needle.len()).any(|window| window == needle.as_bytes()) {
-                    found.push(entry.path());
-                }
+                dirs.push(path.clone());
             }
+            found.push((path, bytes));
         }
     }
     found

@@ -35,6 +35,7 @@ use super::meter::{Counted, Meter, Spent};
 use super::{Access, ModelKey, Upstream};
 use crate::adapters::agent::MicroUsd;
 use crate::adapters::http::{HttpOptions, HttpSetupError, Proxies, build_streaming_client, whole_text};
+use crate::redact::Redactor;
 use crate::secret::Secret;
 
 /// All that Claude Code 2.1.330 without a person was seen to ask for; and what counts tokens, which costs nothing. Everything
@@ -92,8 +93,13 @@ pub struct Proxy {
 
 impl Proxy {
     /// Begins to listen on a free port of 127.0.0.1. `left` is what may be spent, `account` the file in which what was spent
-    /// is kept up to date.
-    pub async fn start(upstream: Upstream, left: MicroUsd, account: PathBuf) -> Result<Self, ProxyError> {
+    /// is kept up to date. It tells `redactor` of each key that it reads: one that rotates is another than at the start.
+    pub async fn start(
+        upstream: Upstream,
+        left: MicroUsd,
+        account: PathBuf,
+        redactor: Redactor,
+    ) -> Result<Self, ProxyError> {
         let client = build_streaming_client(&HttpOptions {
             ca_file: upstream.ca_file.clone(),
             proxies: Proxies::for_peer(&upstream.base),
@@ -113,6 +119,7 @@ impl Proxy {
             model_key: upstream.key,
             client,
             meter: Arc::clone(&meter),
+            redactor,
         });
         Ok(Self {
             address,
@@ -217,6 +224,7 @@ struct Door {
     model_key: ModelKey,
     client: Client,
     meter: Arc<Meter>,
+    redactor: Redactor,
 }
 
 /// Why a request is not passed on, or has no answer.
@@ -275,6 +283,7 @@ impl Door {
 
     async fn pass_on(&self, asked: Asked, parts: Parts, body: Incoming) -> Result<Answer, Refusal> {
         let real = self.model_key.read().map_err(Refusal::NoKey)?;
+        self.redactor.add(&real);
         let mut headers = end_to_end(parts.headers);
         for name in [HOST, EXPECT, API_KEY, AUTHORIZATION] {
             headers.remove(name);
