@@ -157,6 +157,22 @@ pub struct Options {
     #[arg(long, env = "RUNNER_AGENT_TIMEOUT", default_value = "25m", value_parser = duration, value_name = "DURATION")]
     pub agent_timeout: Duration,
 
+    /// How long the agent may be silent
+    #[arg(long, env = "RUNNER_AGENT_IDLE_TIMEOUT", default_value = "10m", value_parser = duration, value_name = "DURATION")]
+    pub agent_idle_timeout: Duration,
+
+    /// How long the task may take, from its assignment: the agent is stopped in time to push and report [default: none]
+    #[arg(long, env = "RUNNER_TASK_TIMEOUT", value_parser = duration, value_name = "DURATION")]
+    pub task_timeout: Option<Duration>,
+
+    /// A command that prepares the working tree before the agent, by `/bin/sh -c` in the agent's sandbox [default: none]
+    #[arg(long, env = "RUNNER_SETUP_COMMAND", value_name = "COMMAND")]
+    pub setup_command: Option<String>,
+
+    /// A command that checks the change after the agent, in the same way: red, the agent has one more turn [default: none]
+    #[arg(long, env = "RUNNER_CHECK_COMMAND", value_name = "COMMAND")]
+    pub check_command: Option<String>,
+
     /// How often the agent may be started in all
     #[arg(long, env = "RUNNER_AGENT_ATTEMPTS", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=100), value_name = "N")]
     pub agent_attempts: u32,
@@ -414,11 +430,35 @@ impl Settings {
             api_patience_ms: millis(self.options.api_patience),
             agent_attempts: self.options.agent_attempts,
             agent_timeout_ms: millis(self.options.agent_timeout),
+            agent_max_turns: self.options.agent_max_turns.into(),
+            agent_sessions: match self.agent {
+                AgentChoice::Claude => true,
+                AgentChoice::Command(_) => false,
+            },
+            task_timeout_ms: self.options.task_timeout.map(millis),
+            setup: self.setup_command().is_some(),
+            check: self.check_command().is_some(),
             agent_budget_micro_usd: self.options.agent_max_budget_usd.micros(),
             max_boots: self.options.max_boots,
             no_changes: self.options.no_changes,
             on_term: self.options.on_term,
         }
+    }
+
+    /// The set-up command. An empty one is how a manifest leaves it out.
+    pub fn setup_command(&self) -> Option<&str> {
+        self.options
+            .setup_command
+            .as_deref()
+            .filter(|command| !command.trim().is_empty())
+    }
+
+    /// The check command, likewise.
+    pub fn check_command(&self) -> Option<&str> {
+        self.options
+            .check_command
+            .as_deref()
+            .filter(|command| !command.trim().is_empty())
     }
 
     /// The directories of a task.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::crash::{self, CrashPoint, Side, Write};
 use crate::ids::TaskId;
 use crate::machine::{
-    Assignment, Effect, EffectName, Event, Exit, Finding, IllegalTransition, Millis, Note, OnTerm, Outcome, Plan,
+    Assignment, Effect, EffectName, Event, Exit, Finding, IllegalTransition, Left, Millis, Note, OnTerm, Outcome, Plan,
     Policy, Refusal, Run, Situation, Stopping, Verdict, idempotency_key, plan, transition,
 };
 use crate::record;
@@ -48,6 +48,10 @@ pub struct Call {
     pub attempt: u32,
     /// The idempotency key: the same for every attempt.
     pub key: String,
+    /// Which start of the runner this is.
+    pub boot: u32,
+    /// The hash of the last row.
+    pub journal_head: String,
     /// When it was intended.
     pub intended_at: Millis,
     /// Whether the runner was told to stop: for effects that take long.
@@ -60,12 +64,7 @@ pub enum Probe {
     /// The effect has ended, like this.
     Ended(Outcome),
     /// It has not, and may be done again.
-    NotDone {
-        /// How long it ran, where that counts.
-        ran_ms: Millis,
-        /// What it spent, in millionths of a US dollar, where that counts.
-        spent_micro_usd: u64,
-    },
+    NotDone(Left),
 }
 
 /// The other side may have done the work, or not: the intent stays open, and is probed.
@@ -284,6 +283,7 @@ impl<W: Execute> Driver<W> {
                     facts.push(Event::Intended {
                         effect: effect.name(),
                         attempt,
+                        session: effect.session(),
                         at: facts.first().map_or(situation.now, Event::at),
                     });
                     self.record(&facts)?;
@@ -382,13 +382,7 @@ impl<W: Execute> Driver<W> {
                 };
                 Ok(Came::Facts(vec![probed(Finding::Done), ended]))
             }
-            Some(Ok(Probe::NotDone {
-                ran_ms,
-                spent_micro_usd,
-            })) => Ok(Came::Facts(vec![probed(Finding::NotDone {
-                ran_ms,
-                spent_micro_usd,
-            })])),
+            Some(Ok(Probe::NotDone(left))) => Ok(Came::Facts(vec![probed(Finding::NotDone(left))])),
             Some(Err(lost)) => Ok(Came::Facts(vec![lost.noted(name, at)])),
             None => self.run_out(),
         }
@@ -404,6 +398,8 @@ impl<W: Execute> Driver<W> {
             assignment,
             attempt,
             key: idempotency_key(&self.run, effect),
+            boot: self.run.boot.number,
+            journal_head: self.journal.head().hash.to_string(),
             intended_at: self.run.open.map_or_else(|| self.now(), |open| open.at),
             stop: self.stop.subscribe(),
         })

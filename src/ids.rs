@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::{Host, Url};
+use uuid::Uuid;
 
 /// Why a name from outside was refused. The message says what would be allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -111,6 +112,27 @@ impl FromStr for TaskId {
         } else {
             Err(InvalidName::TaskId(text.to_owned()))
         }
+    }
+}
+
+/// The id of an agent's conversation: a UUID of version 5, so that a start after a crash finds the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(Uuid);
+
+/// The names below are this runner's alone. Random, made once.
+const SESSIONS: Uuid = Uuid::from_u128(0x9d0c_5a5e_6f3b_4a39_8f6e_1b2c_7d4e_0a11);
+
+impl SessionId {
+    /// The conversation about a task. `anew` counts how often it was begun anew: Claude Code refuses an id that it knows.
+    pub fn of(task: &TaskId, anew: u32) -> Self {
+        Self(Uuid::new_v5(&SESSIONS, format!("{task}/{anew}").as_bytes()))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

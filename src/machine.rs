@@ -11,10 +11,12 @@ mod plan;
 mod state;
 mod transition;
 mod verdict;
+mod work;
 
 pub use diagram::mermaid;
-pub use effect::{AgentRun, ClaimPatience, Effect, EffectName, StartPatience, TokenHistory};
-pub(crate) use event::is_zero;
+pub use effect::{
+    AgentRun, Bound, ClaimPatience, Effect, EffectName, InTree, StartPatience, TimeLeft, TokenHistory, Tree,
+};
 pub use event::{Ack, Assignment, Event, Fact, Finding, Note, Outcome, Trouble};
 pub use failure::Failure;
 pub use plan::{CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan};
@@ -23,6 +25,7 @@ pub use state::{
 };
 pub use transition::{IllegalTransition, Refusal, transition};
 pub use verdict::{Ending, UnreadableVerdict, Verdict, VerdictKind, idempotency_key};
+pub use work::{CommandEnd, CommandRun, Cut, Effort, Left, Next, Progress};
 
 #[cfg(test)]
 #[expect(

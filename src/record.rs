@@ -6,11 +6,11 @@ use runner_journal::{Entry, Finding as Found, Hash, Row};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
+use crate::ids::{LocalRepos, PlainHttp, RepoPolicy, SessionId};
 use crate::machine::{
-    Ack, AgentReport, Assignment, Checkout, EffectName, Event, Fact, Failure, Finding, Handover, IllegalTransition,
-    Millis, Note, Outcome, PullRequest, Run, StateName, TokenFacts, Trouble, UnreadableVerdict, Verdict,
-    idempotency_key, is_zero, transition,
+    Ack, AgentReport, Assignment, Checkout, CommandRun, EffectName, Event, Fact, Failure, Finding, Handover,
+    IllegalTransition, Left, Millis, Note, Outcome, PullRequest, Run, StateName, TokenFacts, Trouble,
+    UnreadableVerdict, Verdict, idempotency_key, transition,
 };
 use crate::task::{Task, TaskError};
 
@@ -101,6 +101,11 @@ struct BootBody {
 }
 
 #[derive(Serialize, Deserialize)]
+struct IntentBody {
+    session: SessionId,
+}
+
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 enum OutcomeBody {
     Done {
@@ -111,10 +116,8 @@ enum OutcomeBody {
         cause: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after_ms: Option<Millis>,
-        #[serde(default)]
-        ran_ms: Millis,
-        #[serde(default, skip_serializing_if = "is_zero")]
-        spent_micro_usd: u64,
+        #[serde(flatten)]
+        left: Left,
     },
     Failed {
         failure: Failure,
@@ -128,9 +131,8 @@ enum OutcomeBody {
     },
     Superseded,
     Parked {
-        ran_ms: Millis,
-        #[serde(default, skip_serializing_if = "is_zero")]
-        spent_micro_usd: u64,
+        #[serde(flatten)]
+        left: Left,
     },
 }
 
@@ -141,7 +143,9 @@ enum FactBody {
     Data { sha256: Hash, bytes: usize },
     Token(TokenFacts),
     Cloned(Checkout),
+    SetUp(CommandRun),
     AgentEnded(AgentReport),
+    Checked(CommandRun),
     HandedOver(Handover),
     Pushed,
     PullRequest(PullRequest),
@@ -168,11 +172,16 @@ pub fn write(before: &Run, event: &Event, after: &Run) -> Result<Written, serde_
             dst: StateName::Assigned.to_string(),
             body: Some(json(assignment)?),
         }),
-        Event::Intended { effect, attempt, .. } => entries.push(Entry::Intent {
+        Event::Intended {
+            effect,
+            attempt,
+            session,
+            ..
+        } => entries.push(Entry::Intent {
             effect: effect.to_string(),
             attempt: *attempt,
             key: idempotency_key(before, *effect),
-            body: None,
+            body: session.map(|session| json(&IntentBody { session })).transpose()?,
         }),
         Event::Probed {
             effect,
@@ -184,7 +193,7 @@ pub fn write(before: &Run, event: &Event, after: &Run) -> Result<Written, serde_
             attempt: *attempt,
             finding: match finding {
                 Finding::Done => Found::Done,
-                Finding::NotDone { .. } => Found::NotDone,
+                Finding::NotDone(_) => Found::NotDone,
             },
             body: Some(json(finding)?),
         }),
@@ -237,7 +246,7 @@ fn json(body: &impl Serialize) -> Result<String, serde_json::Error> {
 fn found(outcome: &Outcome) -> Found {
     match outcome {
         Outcome::Done { .. } => Found::Done,
-        Outcome::Retry { .. } | Outcome::Failed { .. } | Outcome::Superseded | Outcome::Parked { .. } => Found::NotDone,
+        Outcome::Retry { .. } | Outcome::Failed { .. } | Outcome::Superseded | Outcome::Parked(_) => Found::NotDone,
         Outcome::GivenUp { .. } => Found::Unknown,
     }
 }
@@ -249,14 +258,12 @@ fn outcome_body(outcome: &Outcome) -> OutcomeBody {
             trouble,
             cause,
             after_ms,
-            ran_ms,
-            spent_micro_usd,
+            left,
         } => OutcomeBody::Retry {
             trouble: *trouble,
             cause: cause.clone(),
             after_ms: *after_ms,
-            ran_ms: *ran_ms,
-            spent_micro_usd: *spent_micro_usd,
+            left: *left,
         },
         Outcome::Failed { failure, cause, agent } => OutcomeBody::Failed {
             failure: *failure,
@@ -268,13 +275,7 @@ fn outcome_body(outcome: &Outcome) -> OutcomeBody {
             cause: cause.clone(),
         },
         Outcome::Superseded => OutcomeBody::Superseded,
-        Outcome::Parked {
-            ran_ms,
-            spent_micro_usd,
-        } => OutcomeBody::Parked {
-            ran_ms: *ran_ms,
-            spent_micro_usd: *spent_micro_usd,
-        },
+        Outcome::Parked(left) => OutcomeBody::Parked { left: *left },
     }
 }
 
@@ -287,7 +288,9 @@ fn fact_body(fact: &Fact) -> FactBody {
         },
         Fact::Token(token) => FactBody::Token(token.clone()),
         Fact::Cloned(checkout) => FactBody::Cloned(checkout.clone()),
+        Fact::SetUp(setup) => FactBody::SetUp(setup.clone()),
         Fact::AgentEnded(report) => FactBody::AgentEnded(report.clone()),
+        Fact::Checked(check) => FactBody::Checked(check.clone()),
         Fact::HandedOver(handover) => FactBody::HandedOver(handover.clone()),
         Fact::Pushed => FactBody::Pushed,
         Fact::PullRequest(pull_request) => FactBody::PullRequest(pull_request.clone()),
@@ -334,9 +337,16 @@ pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<
                 Err(RowError::UnfoundedAck)
             };
         }
-        Entry::Intent { effect, attempt, .. } => Event::Intended {
+        Entry::Intent {
+            effect, attempt, body, ..
+        } => Event::Intended {
             effect: named(effect)?,
             attempt: *attempt,
+            session: body
+                .as_deref()
+                .map(serde_json::from_str::<IntentBody>)
+                .transpose()?
+                .map(|intent| intent.session),
             at,
         },
         Entry::Probe {
@@ -381,25 +391,17 @@ fn read_outcome(body: OutcomeBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>
             trouble,
             cause,
             after_ms,
-            ran_ms,
-            spent_micro_usd,
+            left,
         } => Outcome::Retry {
             trouble,
             cause,
             after_ms,
-            ran_ms,
-            spent_micro_usd,
+            left,
         },
         OutcomeBody::Failed { failure, cause, agent } => Outcome::Failed { failure, cause, agent },
         OutcomeBody::GivenUp { failure, cause } => Outcome::GivenUp { failure, cause },
         OutcomeBody::Superseded => Outcome::Superseded,
-        OutcomeBody::Parked {
-            ran_ms,
-            spent_micro_usd,
-        } => Outcome::Parked {
-            ran_ms,
-            spent_micro_usd,
-        },
+        OutcomeBody::Parked { left } => Outcome::Parked(left),
     })
 }
 
@@ -414,7 +416,9 @@ fn read_fact(body: FactBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> 
         }
         FactBody::Token(token) => Fact::Token(token),
         FactBody::Cloned(checkout) => Fact::Cloned(checkout),
+        FactBody::SetUp(setup) => Fact::SetUp(setup),
         FactBody::AgentEnded(report) => Fact::AgentEnded(report),
+        FactBody::Checked(check) => Fact::Checked(check),
         FactBody::HandedOver(handover) => Fact::HandedOver(handover),
         FactBody::Pushed => Fact::Pushed,
         FactBody::PullRequest(pull_request) => Fact::PullRequest(pull_request),

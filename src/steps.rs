@@ -17,7 +17,7 @@ use crate::adapters::model::Upstream;
 use crate::config::Settings;
 use crate::driver::{AnswerLost, Call, Execute, Probe};
 use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
-use crate::machine::{Effect, Failure, Millis, Note, Outcome, TokenFacts, Trouble};
+use crate::machine::{Effect, Failure, Left, Millis, Note, Outcome, TokenFacts, Trouble};
 use crate::policy::{Bounds, Rules};
 use crate::redact::Redactor;
 use crate::sandbox::{self, InForce};
@@ -28,6 +28,7 @@ use crate::text::cut;
 
 mod agent;
 mod clone;
+mod command;
 mod data;
 mod handover;
 mod prompt;
@@ -35,9 +36,11 @@ mod pull_request;
 mod push;
 mod redacted;
 mod report;
+mod sandboxed;
 mod start;
 mod text;
 mod token;
+mod tree;
 
 /// Who is told what the agent is doing.
 pub type Watch = Arc<dyn Fn(&Activity) + Send + Sync>;
@@ -49,6 +52,7 @@ pub struct World {
     seal: Seal,
     agent: Agent,
     allowance: agent::Allowance,
+    commands: Commands,
     model: Option<Upstream>,
     author: Author,
     places: Places,
@@ -101,6 +105,12 @@ impl Clients {
             }),
         }
     }
+}
+
+/// The operator's commands in the working tree.
+struct Commands {
+    setup: Option<String>,
+    check: Option<String>,
 }
 
 /// Where things are on disk.
@@ -168,6 +178,7 @@ impl World {
             agent: agent::chosen(settings),
             allowance: agent::Allowance {
                 budget: options.agent_max_budget_usd,
+                idle: options.agent_idle_timeout,
                 ports: options.agent_ports.clone(),
                 env: options
                     .agent_env
@@ -175,6 +186,10 @@ impl World {
                     .filter(|name| !name.is_empty())
                     .cloned()
                     .collect(),
+            },
+            commands: Commands {
+                setup: settings.setup_command().map(ToOwned::to_owned),
+                check: settings.check_command().map(ToOwned::to_owned),
             },
             model: settings.model.clone(),
             author: options.git_author.clone(),
@@ -292,14 +307,14 @@ impl World {
     async fn look(&self, effect: &Effect, call: &Call) -> Result<Probe, AnswerLost> {
         match effect {
             // Telling and asking twice does no harm, and the API deduplicates the verdict.
-            Effect::Start { .. } | Effect::Data | Effect::Report { .. } => Ok(Probe::NotDone {
-                ran_ms: 0,
-                spent_micro_usd: 0,
-            }),
+            // So does preparing a tree, and looking at it.
+            Effect::Start { .. } | Effect::Data | Effect::Setup(_) | Effect::Check(_) | Effect::Report { .. } => {
+                Ok(Probe::NotDone(Left::default()))
+            }
             Effect::Token { .. } => Ok(token::probe(self)),
             Effect::Clone { .. } => clone::probe(self, call).await,
             Effect::Agent(run) => agent::probe(self, run, call).await,
-            Effect::Handover { .. } => handover::probe(self).await,
+            Effect::Handover { cut, .. } => handover::probe(self, cut.as_ref()).await,
             Effect::Push { work, head } => push::probe(self, work, head).await,
             Effect::PullRequest { work, .. } => pull_request::probe(self, work, call).await,
         }
@@ -311,13 +326,25 @@ impl World {
             Effect::Data => data::act(self, call).await,
             Effect::Token { history } => token::act(self, *history, call).await,
             Effect::Clone { task, token } => clone::act(self, task, token, call).await,
+            Effect::Setup(at) => command::set_up(self, at, call).await,
             Effect::Agent(run) => agent::act(self, run, call).await,
+            Effect::Check(at) => command::check(self, at, call).await,
             Effect::Handover {
                 task,
                 checkout,
                 agent,
+                cut,
                 at,
-            } => handover::act(self, task, checkout, agent, *at, call).await,
+            } => {
+                let taken = handover::Taken {
+                    task,
+                    checkout,
+                    agent,
+                    cut: cut.as_ref(),
+                    at: *at,
+                };
+                handover::act(self, &taken, call).await
+            }
             Effect::Push { work, head } => push::act(self, work, head).await,
             Effect::PullRequest { work, head } => pull_request::act(self, work, head, call).await,
             Effect::Report { verdict, claims } => report::act(self, verdict, *claims, call).await,
@@ -345,8 +372,7 @@ fn retry(cause: impl AsRef<str>, after: Option<Duration>) -> Outcome {
         trouble: Trouble::Unreachable,
         cause: bounded(cause),
         after_ms: after.map(|a| Millis::try_from(a.as_millis()).unwrap_or(Millis::MAX)),
-        ran_ms: 0,
-        spent_micro_usd: 0,
+        left: Left::default(),
     }
 }
 

@@ -36,6 +36,14 @@ pub fn cut(text: &str, limit: usize) -> String {
     format!("{}…", &text[..end])
 }
 
+/// At most `limit` bytes of its end, and a mark where something is missing.
+pub fn cut_front(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    format!("…{}", &text[text.ceil_char_boundary(text.len() - limit)..])
+}
+
 /// A peer's text as an error may show it: control and formatting characters escaped, at most 200 characters.
 pub fn excerpt(text: &str) -> String {
     let mut shown = String::new();
@@ -69,5 +77,7 @@ mod tests {
     fn text_is_cut_on_a_character() {
         assert_eq!(cut("äb", 3), "äb");
         assert_eq!(cut("ääb", 3), "ä…");
+        assert_eq!(cut_front("bä", 3), "bä");
+        assert_eq!(cut_front("bää", 3), "…ä");
     }
 }

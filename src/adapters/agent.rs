@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::adapters::model::Access;
-use crate::ids::TaskId;
+use crate::ids::SessionId;
 
-pub use claude::{Claude, MEASURED_WITH, session_id};
+pub use claude::{Claude, MEASURED_WITH};
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
 pub use run::{AgentEnd, Bounds, EndedBy, Probe, ProbeError, RunError, probe, run};
@@ -76,12 +76,19 @@ pub enum Standing {
     RootWithoutSandbox,
 }
 
+/// Which conversation an agent has, where it has such a thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conversation {
+    /// A new one, which gets this id. Claude Code refuses one that it knows.
+    Begin(SessionId),
+    /// One that it has on its disk.
+    GoOn(SessionId),
+}
+
 /// What an agent is started in. Nothing here is read from the process.
 pub struct Surroundings<'a> {
-    /// The task.
-    pub task: &'a TaskId,
-    /// How often the agent has been started for it, this time included.
-    pub attempt: u32,
+    /// Its conversation, where it can have one.
+    pub conversation: Option<Conversation>,
     /// Its home directory.
     pub home: &'a Path,
     /// Its temporary directory.
@@ -94,6 +101,8 @@ pub struct Surroundings<'a> {
     pub standing: Standing,
     /// What is left to be spent, where the agent can be told.
     pub budget: MicroUsd,
+    /// How many turns are left, where the agent can be told.
+    pub turns: u64,
     /// How it reaches its model, where the runner has a key for that.
     pub model: Option<&'a Access>,
     /// `RUNNER_AGENT_ENV`: names of further variables that it gets as they are.
@@ -111,6 +120,14 @@ pub struct Start {
     pub args: Vec<OsString>,
     /// Exactly its environment.
     pub env: Vec<(String, OsString)>,
+}
+
+impl Start {
+    /// Where it looks for programs.
+    pub fn path(&self) -> Option<&OsString> {
+        let mut found = self.env.iter().filter(|(name, _)| name == "PATH");
+        found.next().map(|(_, value)| value)
+    }
 }
 
 /// Why an agent could not be prepared.
@@ -146,6 +163,14 @@ impl Agent {
         match self {
             Self::Command { .. } => AgentKind::Command,
             Self::Claude(_) => AgentKind::Claude,
+        }
+    }
+
+    /// Whether it has this conversation on its disk, below `home`.
+    pub fn knows(&self, home: &Path, session: SessionId) -> bool {
+        match self {
+            Self::Command { .. } => false,
+            Self::Claude(_) => claude::knows(home, session),
         }
     }
 

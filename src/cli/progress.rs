@@ -102,7 +102,9 @@ fn doing(effect: EffectName) -> &'static str {
         EffectName::Data => "fetching the task",
         EffectName::Token => "asking for the token",
         EffectName::Clone => "cloning",
+        EffectName::Setup => "running the set-up command",
         EffectName::Agent => "the agent is at work",
+        EffectName::Check => "running the check",
         EffectName::Handover => "taking over what it changed",
         EffectName::Push => "pushing",
         EffectName::PullRequest => "opening the pull request",
@@ -117,8 +119,12 @@ fn did(fact: &Fact) -> String {
         Fact::Data { task } => format!("fetched the task: {}", task.title()),
         Fact::Token(token) => format!("got the one-time token ({}…, sealed)", token.sha256_prefix),
         Fact::Cloned(checkout) => format!("cloned at {:.12}, branch {}", checkout.base.as_str(), checkout.branch),
+        Fact::SetUp(_) => "set up".to_owned(),
+        Fact::Checked(check) if check.passed() => "the check passed".to_owned(),
+        Fact::Checked(check) => format!("the check is red: {}", check.end),
         Fact::AgentEnded(report) => {
             let cost = report
+                .effort
                 .cost_micro_usd
                 .map(|m| format!(", ${}.{:02}", m / 1_000_000, m % 1_000_000 / 10_000));
             format!("the agent is done{}", cost.unwrap_or_default())
@@ -157,7 +163,7 @@ impl Observe for Progress {
                     self.line(&format!("  !!  {failure}: {cause}"));
                 }
                 Outcome::Superseded => self.line("  !!  the task was ended elsewhere"),
-                Outcome::Parked { .. } => self.line("  --  parked"),
+                Outcome::Parked(_) => self.line("  --  parked"),
             },
             Event::Noted {
                 note: Note::AnswerLost { effect, cause },

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::machine::{
-    Ack, AgentReport, Checkout, Fact, Failure, Handover, NoChanges, PullRequest, StartPatience, TokenFacts,
-    TokenHistory, Trouble, VerdictKind,
+    Ack, AgentReport, Checkout, CommandEnd, CommandRun, Cut, Fact, Failure, Handover, Left, NoChanges, PullRequest,
+    StartPatience, TokenFacts, TokenHistory, Trouble, VerdictKind,
 };
 use crate::task::sample;
 
@@ -98,8 +98,7 @@ fn retry() -> Outcome {
         trouble: Trouble::Unreachable,
         cause: "refused".to_owned(),
         after_ms: None,
-        ran_ms: 0,
-        spent_micro_usd: 0,
+        left: Left::default(),
     }
 }
 
@@ -118,7 +117,7 @@ fn failed(failure: Failure) -> Outcome {
 fn token_facts() -> TokenFacts {
     TokenFacts {
         sha256_prefix: "0".to_owned(),
-        expires_at_ms: 1,
+        expires_at_ms: Millis::MAX / 2,
     }
 }
 
@@ -130,12 +129,21 @@ fn checkout() -> Checkout {
     }
 }
 
-fn handover() -> Handover {
+fn green() -> CommandRun {
+    CommandRun {
+        end: CommandEnd::Exit(0),
+        ran_ms: 1,
+        output: String::new(),
+    }
+}
+
+fn handover(cut: Option<Cut>) -> Handover {
     Handover {
         head: Some("b".repeat(40).parse().unwrap()),
         commits: 1,
         files: 1,
         flattened: None,
+        cut,
     }
 }
 
@@ -166,9 +174,11 @@ impl Outside {
                 self.agent_done = true;
                 done(Fact::AgentEnded(AgentReport::default()))
             }
-            Effect::Handover { .. } => {
+            Effect::Setup(_) => done(Fact::SetUp(green())),
+            Effect::Check(_) => done(Fact::Checked(green())),
+            Effect::Handover { cut, .. } => {
                 self.handed_over = true;
-                done(Fact::HandedOver(handover()))
+                done(Fact::HandedOver(handover(cut.clone())))
             }
             Effect::Push { .. } => {
                 self.pushes += 1;
@@ -190,11 +200,11 @@ impl Outside {
 
     fn look(&self, effect: &Effect) -> Probe {
         let found = match effect {
-            Effect::Start { .. } | Effect::Data | Effect::Report { .. } => None,
+            Effect::Start { .. } | Effect::Data | Effect::Setup(_) | Effect::Check(_) | Effect::Report { .. } => None,
             Effect::Token { .. } => self.sealed.then(|| Fact::Token(token_facts())),
             Effect::Clone { .. } => self.cloned.then(|| Fact::Cloned(checkout())),
             Effect::Agent(_) => self.agent_done.then(|| Fact::AgentEnded(AgentReport::default())),
-            Effect::Handover { .. } => self.handed_over.then(|| Fact::HandedOver(handover())),
+            Effect::Handover { cut, .. } => self.handed_over.then(|| Fact::HandedOver(handover(cut.clone()))),
             Effect::Push { .. } => (self.pushes > 0).then_some(Fact::Pushed),
             Effect::PullRequest { .. } => (self.pull_requests > 0).then(|| {
                 Fact::PullRequest(PullRequest {
@@ -205,10 +215,7 @@ impl Outside {
         };
         match found {
             Some(fact) => Probe::Ended(done(fact)),
-            None => Probe::NotDone {
-                ran_ms: 1,
-                spent_micro_usd: 0,
-            },
+            None => Probe::NotDone(Left::default()),
         }
     }
 
@@ -288,6 +295,11 @@ fn policy() -> Policy {
         api_patience_ms: 600_000,
         agent_attempts: 3,
         agent_timeout_ms: 1_500_000,
+        agent_max_turns: 50,
+        agent_sessions: true,
+        task_timeout_ms: None,
+        setup: true,
+        check: true,
         agent_budget_micro_usd: 10_000_000,
         max_boots: 5,
         no_changes: NoChanges::Fail,

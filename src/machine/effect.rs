@@ -7,7 +7,8 @@ use strum::{Display, EnumDiscriminants, EnumIter, EnumString, IntoStaticStr};
 
 use super::state::{AgentReport, Checkout, Millis, TokenFacts, Work};
 use super::verdict::Verdict;
-use crate::ids::CommitId;
+use super::work::{CommandRun, Cut};
+use crate::ids::{CommitId, SessionId};
 use crate::task::Task;
 
 /// Something that is done outside of the process, or to the disk, between an intent and an outcome.
@@ -51,8 +52,12 @@ pub enum Effect {
         /// What the token is known by.
         token: TokenFacts,
     },
-    /// Lay the working tree and run the agent in it.
+    /// Lay the working tree and run the set-up command in it.
+    Setup(InTree),
+    /// Run the agent in the working tree, which is laid where the set-up has not.
     Agent(AgentRun),
+    /// Run the check command in the tree as the agent left it.
+    Check(InTree),
     /// Take what the agent changed into the private repository.
     Handover {
         /// What was to be done: the commit message is made from it.
@@ -61,6 +66,8 @@ pub enum Effect {
         checkout: Checkout,
         /// What the agent said.
         agent: AgentReport,
+        /// Why it did not come to its own end, where it did not.
+        cut: Option<Cut>,
         /// When the effect was first intended: the date of the runner's own commit, so that a second attempt makes the same one.
         at: Millis,
     },
@@ -92,6 +99,23 @@ impl Effect {
     pub fn name(&self) -> EffectName {
         self.into()
     }
+
+    /// The agent's conversation, where it is the agent and has one.
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Agent(run) => run.session,
+            Self::Start { .. }
+            | Self::Data
+            | Self::Token { .. }
+            | Self::Clone { .. }
+            | Self::Setup(_)
+            | Self::Check(_)
+            | Self::Handover { .. }
+            | Self::Push { .. }
+            | Self::PullRequest { .. }
+            | Self::Report { .. } => None,
+        }
+    }
 }
 
 /// A start of the agent.
@@ -103,10 +127,71 @@ pub struct AgentRun {
     pub token: TokenFacts,
     /// Where the work starts from.
     pub checkout: Checkout,
+    /// How often the work was begun anew.
+    pub anew: u32,
+    /// The conversation that belongs to that; none for an agent that has none.
+    pub session: Option<SessionId>,
+    /// Whether a command of the operator's has prepared the tree.
+    pub tree: Tree,
+    /// What a check found, where it is to mend that.
+    pub repair: Option<CommandRun>,
     /// How long it may run.
-    pub time_left_ms: Millis,
+    pub time_left: TimeLeft,
+    /// How many turns it may take.
+    pub turns_left: u64,
     /// What earlier attempts have spent, in millionths of a US dollar.
     pub spent_micro_usd: u64,
+}
+
+/// Whether the working tree was prepared before the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tree {
+    /// It is to be laid, or it is as an earlier start of the agent left it.
+    Bare,
+    /// The set-up command has run in it.
+    Prepared,
+}
+
+/// A command of the operator's in the working tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InTree {
+    /// Where the work starts from.
+    pub checkout: Checkout,
+    /// How often the work was begun anew.
+    pub anew: u32,
+    /// How long it may run.
+    pub time_left: TimeLeft,
+}
+
+/// How long something may run: until the nearest of several bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLeft {
+    /// How long. Never negative.
+    pub ms: Millis,
+    /// Which bound that is.
+    pub bound: Bound,
+}
+
+/// What bounds a run in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
+pub enum Bound {
+    /// `RUNNER_AGENT_TIMEOUT`.
+    AgentTimeout,
+    /// `RUNNER_TASK_TIMEOUT`, less what a push and a report need.
+    TaskTimeout,
+    /// The token's expiry, less what a push needs.
+    TokenExpiry,
+}
+
+impl Bound {
+    /// Which bound it is, for a person: it follows "stopped by".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::AgentTimeout => "RUNNER_AGENT_TIMEOUT, which is over all attempts",
+            Self::TaskTimeout => "RUNNER_TASK_TIMEOUT, less the time for a push and a report",
+            Self::TokenExpiry => "the expiry of the repository's token, less the time for a push",
+        }
+    }
 }
 
 /// Whether `started` may be tried again. It is best effort: the task goes on without it.

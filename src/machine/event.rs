@@ -9,7 +9,8 @@ use super::effect::EffectName;
 use super::failure::Failure;
 use super::state::{AgentReport, Checkout, Handover, Millis, PullRequest, TokenFacts};
 use super::verdict::Verdict;
-use crate::ids::{ApiUrl, TaskId};
+use super::work::{CommandRun, Left};
+use crate::ids::{ApiUrl, SessionId, TaskId};
 use crate::task::Task;
 use crate::trace::Trace;
 
@@ -56,6 +57,8 @@ pub enum Event {
         effect: EffectName,
         /// One more than the last.
         attempt: u32,
+        /// The agent's conversation, where it is the agent and has one.
+        session: Option<SessionId>,
         /// When.
         at: Millis,
     },
@@ -119,20 +122,7 @@ pub enum Finding {
     /// The effect has ended: its outcome follows in the same transaction.
     Done,
     /// It has not: it is done again under the same idempotency key.
-    NotDone {
-        /// How long the lost attempt ran, where that counts.
-        #[serde(default)]
-        ran_ms: Millis,
-        /// What it spent, in millionths of a US dollar, where that counts.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        spent_micro_usd: u64,
-    },
-}
-
-/// For fields that most rows would have for nothing.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-pub(crate) fn is_zero(number: &u64) -> bool {
-    *number == 0
+    NotDone(Left),
 }
 
 /// What came of an effect.
@@ -151,12 +141,10 @@ pub enum Outcome {
         cause: String,
         /// What the other side asked to be waited for.
         after_ms: Option<Millis>,
-        /// How long it ran, where that counts.
-        ran_ms: Millis,
-        /// What it spent, in millionths of a US dollar, where that counts.
-        spent_micro_usd: u64,
+        /// What it took and left.
+        left: Left,
     },
-    /// It cannot be done, and the task has failed.
+    /// It cannot be done, and the task has failed. Where it was the agent and has said something, its work is saved first.
     Failed {
         /// Why.
         failure: Failure,
@@ -175,12 +163,7 @@ pub enum Outcome {
     /// The task was ended elsewhere (410).
     Superseded,
     /// It was stopped, to be gone on with by a later start.
-    Parked {
-        /// How long it ran.
-        ran_ms: Millis,
-        /// What it spent, in millionths of a US dollar.
-        spent_micro_usd: u64,
-    },
+    Parked(Left),
 }
 
 /// What kind of trouble an attempt met.
@@ -195,6 +178,8 @@ pub enum Trouble {
     Claimed,
     /// The agent ended without a result.
     NoResult,
+    /// The agent was not started, or said at once that it cannot go on: what it was to go on in is gone.
+    NothingToGoOnIn,
 }
 
 /// What is known once an effect is done.
@@ -214,8 +199,12 @@ pub enum Fact {
     Token(TokenFacts),
     /// The repository is here.
     Cloned(Checkout),
+    /// The set-up command went well.
+    SetUp(CommandRun),
     /// The agent ended well.
     AgentEnded(AgentReport),
+    /// The check was run, or could not be.
+    Checked(CommandRun),
     /// Its work is taken.
     HandedOver(Handover),
     /// The remote branch is at the head.

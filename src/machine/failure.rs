@@ -43,16 +43,22 @@ pub enum Failure {
     RefNotFound,
     /// The agent said that it failed, or its API refused it.
     AgentFailed,
-    /// The agent ran for longer than `RUNNER_AGENT_TIMEOUT`.
+    /// The agent ran until one of the bounds on its time.
     AgentTimedOut,
+    /// The agent was silent for longer than `RUNNER_AGENT_IDLE_TIMEOUT`.
+    AgentIdle,
     /// The agent spent its budget.
     AgentBudgetExceeded,
     /// The agent used up its turns.
     AgentTurnsExceeded,
+    /// The memory limit was all but reached, or was, and something of the agent was killed for it.
+    AgentOutOfMemory,
     /// The agent's program is not there, or cannot be started.
     AgentMissing,
     /// The agent ended without a result more often than `RUNNER_AGENT_ATTEMPTS` allows.
     AgentLost,
+    /// The set-up command failed.
+    SetupFailed,
     /// The agent changed nothing.
     NoChanges,
     /// The change has something in it that is not allowed to be pushed.
@@ -91,10 +97,13 @@ impl Failure {
             Self::RefNotFound => "The branch, tag or commit that the task names does not exist in the repository.",
             Self::AgentFailed => "The agent ended with an error.",
             Self::AgentTimedOut => "The agent ran out of time.",
+            Self::AgentIdle => "The agent was silent for too long.",
             Self::AgentBudgetExceeded => "The agent spent its budget.",
             Self::AgentTurnsExceeded => "The agent used up its turns.",
+            Self::AgentOutOfMemory => "The agent needed more memory than there is.",
             Self::AgentMissing => "The agent's program could not be started.",
             Self::AgentLost => "The agent ended without a result too often.",
+            Self::SetupFailed => "The set-up command failed, so the agent was not started.",
             Self::NoChanges => "The agent changed nothing.",
             Self::PolicyViolation => "The change contains something that may not be pushed.",
             Self::PushRejected => "The remote refused the push.",
@@ -127,12 +136,17 @@ impl Failure {
             Self::CloneFailed => Some("check the repository's address and what the token may read"),
             Self::RefNotFound => Some("name a branch, a tag or a full commit id that exists"),
             Self::AgentFailed => Some("the transcript in the state directory has what the agent said"),
-            Self::AgentTimedOut => Some("raise RUNNER_AGENT_TIMEOUT, or cut the task"),
+            Self::AgentTimedOut => Some("raise the bound that the message names, or cut the task"),
+            Self::AgentIdle => Some("look at the end of the transcript; RUNNER_AGENT_IDLE_TIMEOUT is the bound"),
             Self::AgentBudgetExceeded => Some("raise RUNNER_AGENT_MAX_BUDGET_USD, or cut the task"),
             Self::AgentTurnsExceeded => Some("raise RUNNER_AGENT_MAX_TURNS, or cut the task"),
+            Self::AgentOutOfMemory => Some("give the container more memory, or cut the task"),
             Self::AgentMissing => Some("install the agent, or set RUNNER_AGENT"),
             Self::AgentLost => {
                 Some("look for memory limits and kills; RUNNER_AGENT_ATTEMPTS sets how often it is started")
+            }
+            Self::SetupFailed => {
+                Some("run RUNNER_SETUP_COMMAND on the base commit: the message has the end of what it printed")
             }
             Self::NoChanges => Some("set RUNNER_NO_CHANGES=complete where that is a good end"),
             Self::PolicyViolation => Some(

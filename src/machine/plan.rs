@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::effect::{AgentRun, ClaimPatience, Effect, EffectName, StartPatience, TokenHistory};
+use super::effect::{ClaimPatience, Effect, EffectName, StartPatience, TokenHistory};
 use super::event::Ack;
 use super::failure::Failure;
 use super::state::{Millis, Run, State, Tally};
 use super::transition::in_turn;
 use super::verdict::{Ending, Verdict, VerdictKind};
+use super::work::Cut;
 use crate::ids::RepoUrl;
+use tree::Tended;
+
+mod tree;
 
 /// `started` is tried for at most this long; then the task goes on (contract, section 2).
 const START_PATIENCE_MS: Millis = 15_000;
@@ -20,8 +24,8 @@ const START_ATTEMPT_MS: Millis = 4_000;
 const CLAIMS: u32 = 5;
 /// Between two of them: five over a minute.
 pub const CLAIM_PAUSE_MS: Millis = 12_000;
-/// The hand-over is local and idempotent: what does not work three times will not.
-const HANDOVER_ATTEMPTS: u32 = 3;
+/// What is local and idempotent: what does not work three times will not.
+const MISSES: u32 = 3;
 /// The first wait is drawn from up to this long.
 const BACKOFF_BASE_MS: Millis = 500;
 /// What the next waits may add before the try after this one: with it, the last try still ends in time.
@@ -38,6 +42,16 @@ pub struct Policy {
     pub agent_attempts: u32,
     /// How long it may run, over all attempts (`RUNNER_AGENT_TIMEOUT`).
     pub agent_timeout_ms: Millis,
+    /// How many turns it may take, over all attempts (`RUNNER_AGENT_MAX_TURNS`).
+    pub agent_max_turns: u64,
+    /// Whether it has conversations that can be gone on with.
+    pub agent_sessions: bool,
+    /// How long the task may take, from its assignment (`RUNNER_TASK_TIMEOUT`).
+    pub task_timeout_ms: Option<Millis>,
+    /// Whether there is a set-up command (`RUNNER_SETUP_COMMAND`).
+    pub setup: bool,
+    /// Whether there is a check (`RUNNER_CHECK_COMMAND`).
+    pub check: bool,
     /// How much it may spend, over all attempts, in millionths of a US dollar (`RUNNER_AGENT_MAX_BUDGET_USD`).
     pub agent_budget_micro_usd: u64,
     /// Unclean ends in a row that reach no new state (`RUNNER_MAX_BOOTS`).
@@ -191,7 +205,7 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
         }
     }
     let Some(effect) = next_effect(run, state, situation, policy) else {
-        return Plan::Conclude(Ending::Completed);
+        return Plan::Conclude(delivered(state));
     };
     let name = effect.name();
     let tally = run.tally(name);
@@ -229,6 +243,18 @@ fn since(now: Millis, then: Millis) -> Millis {
     now.saturating_sub(then).max(0)
 }
 
+/// How a task ends of which all was delivered that there is.
+fn delivered(state: &State) -> Ending {
+    match state.cut() {
+        None => Ending::Completed,
+        Some(cut) => Ending::Failed {
+            failure: cut.failure,
+            cause: cut.cause.clone(),
+            agent: state.agent().cloned(),
+        },
+    }
+}
+
 fn exit(run: &Run) -> Exit {
     let Some(verdict) = &run.verdict else {
         return Exit::NothingToDo;
@@ -245,27 +271,81 @@ fn exit(run: &Run) -> Exit {
 
 /// Whether the task has to end now, and how. Asked while no intent is open.
 fn ending(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Option<Ending> {
+    let cut = match state {
+        State::Cloned { .. } => tended(run, state).and_then(|tended| tended.cut(situation, policy)),
+        State::Assigned
+        | State::Started
+        | State::DataFetched { .. }
+        | State::TokenIssued { .. }
+        | State::AgentRan(_)
+        | State::Pushed(_)
+        | State::PrOpened { .. }
+        | State::Reported => state.cut().cloned(),
+    };
     if let Some(ending) = &run.ending {
-        return Some(ending.clone());
+        return Some(blamed(ending.clone(), state.cut()));
     }
     if let State::AgentRan(work) = state
         && work.handover.head.is_none()
-        && policy.no_changes == NoChanges::Complete
+        && (cut.is_some() || policy.no_changes == NoChanges::Complete)
     {
-        return Some(Ending::Completed);
+        return Some(delivered(state));
     }
+    let nothing_to_save = |cut: &Cut| {
+        let holds = tended(run, state).is_none_or(|tended| tended.may_hold_work());
+        (!holds).then(|| (cut.failure, cut.cause.clone()))
+    };
     let (failure, cause) = overtaken(run, state, situation, policy)
         .or_else(|| unchanged(state))
+        .or_else(|| cut.as_ref().and_then(nothing_to_save))
         .or_else(|| {
             let effects = state.name().effects().iter().copied();
-            let mut next = effects.filter(|effect| in_turn(state, *effect));
+            let mut next = effects.filter(|effect| in_turn(run, state, *effect));
             next.find_map(|effect| exhausted(run, effect, situation.now, policy))
         })?;
-    Some(Ending::Failed {
+    let ending = Ending::Failed {
         failure,
         cause,
         agent: state.agent().cloned(),
-    })
+    };
+    Some(blamed(ending, cut.as_ref()))
+}
+
+/// What cut an agent short is why its task failed, also where what it left could not be delivered.
+fn blamed(ending: Ending, cut: Option<&Cut>) -> Ending {
+    match (ending, cut) {
+        (Ending::Failed { failure, cause, agent }, Some(cut)) if cut.failure != failure => {
+            let (failure, cause) = cut.and_not_delivered(failure, &cause);
+            Ending::Failed { failure, cause, agent }
+        }
+        (ending, _) => ending,
+    }
+}
+
+/// The work in the tree, while there is one.
+fn tended<'a>(run: &'a Run, state: &'a State) -> Option<Tended<'a>> {
+    match state {
+        State::Cloned {
+            task,
+            token,
+            checkout,
+            progress,
+        } => Some(Tended {
+            run,
+            task,
+            token,
+            checkout,
+            progress,
+        }),
+        State::Assigned
+        | State::Started
+        | State::DataFetched { .. }
+        | State::TokenIssued { .. }
+        | State::AgentRan(_)
+        | State::Pushed(_)
+        | State::PrOpened { .. }
+        | State::Reported => None,
+    }
 }
 
 /// Whether the search for what came of an open intent has to end now.
@@ -281,7 +361,12 @@ fn given_up(
             unreachable(run, effect, situation.now, policy)
         }
         // Best effort, local, or told without end.
-        EffectName::Start | EffectName::Agent | EffectName::Handover | EffectName::Report => None,
+        EffectName::Start
+        | EffectName::Setup
+        | EffectName::Agent
+        | EffectName::Check
+        | EffectName::Handover
+        | EffectName::Report => None,
     })
 }
 
@@ -295,7 +380,7 @@ fn overtaken(run: &Run, state: &State, situation: Situation, policy: &Policy) ->
         );
         return Some((Failure::CrashLoop, cause));
     }
-    interrupted(state, situation.stopping).then(|| {
+    interrupted(run, state, situation.stopping).then(|| {
         let cause = format!("It was told to stop in state {}.", state.name());
         (Failure::Interrupted, cause)
     })
@@ -319,13 +404,13 @@ fn unchanged(state: &State) -> Option<(Failure, String)> {
     }
 }
 
-/// Told to stop, work that is handed over is still pushed while the grace lasts: it was paid for.
-fn interrupted(state: &State, stopping: Stopping) -> bool {
+/// Told to stop, what an agent has done is still pushed while the grace lasts: it was paid for.
+fn interrupted(run: &Run, state: &State, stopping: Stopping) -> bool {
     match stopping {
         Stopping::No => false,
         Stopping::Over => true,
         Stopping::Grace => match state {
-            State::Cloned { agent, .. } => agent.is_none(),
+            State::Cloned { .. } => !tended(run, state).is_some_and(|tended| tended.may_hold_work()),
             State::Assigned | State::Started | State::DataFetched { .. } | State::TokenIssued { .. } => true,
             State::AgentRan(_) | State::Pushed(_) | State::PrOpened { .. } | State::Reported => false,
         },
@@ -339,34 +424,14 @@ fn exhausted(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> Opt
         EffectName::Data | EffectName::Token | EffectName::Clone | EffectName::Push | EffectName::PullRequest => {
             unreachable(run, effect, now, policy)
         }
-        EffectName::Agent => {
-            let counted = tally.attempts.saturating_sub(tally.parked);
-            if tally.ran_ms >= policy.agent_timeout_ms {
-                Some((
-                    Failure::AgentTimedOut,
-                    format!("It ran for {} s in all.", tally.ran_ms / 1000),
-                ))
-            } else if tally.spent_micro_usd >= policy.agent_budget_micro_usd {
-                let dollars = tally.spent_micro_usd / 1_000_000;
-                let cents = tally.spent_micro_usd % 1_000_000 / 10_000;
-                Some((
-                    Failure::AgentBudgetExceeded,
-                    format!("It spent ${dollars}.{cents:02} in {counted} attempts."),
-                ))
-            } else if counted >= policy.agent_attempts {
-                Some((Failure::AgentLost, format!("It was started {counted} times.")))
-            } else {
-                None
-            }
-        }
-        EffectName::Handover => (tally.misses >= HANDOVER_ATTEMPTS).then(|| {
+        EffectName::Handover => (tally.misses >= MISSES).then(|| {
             (
                 Failure::Internal,
                 format!("The hand-over was tried {} times.", tally.attempts),
             )
         }),
-        // Best effort, and told without end.
-        EffectName::Start | EffectName::Report => None,
+        // Best effort; cut short with a name of its own; told without end.
+        EffectName::Start | EffectName::Setup | EffectName::Agent | EffectName::Check | EffectName::Report => None,
     }
 }
 
@@ -414,32 +479,7 @@ fn next_effect(run: &Run, state: &State, situation: Situation, policy: &Policy) 
             task: Arc::clone(task),
             token: token.clone(),
         }),
-        State::Cloned {
-            task,
-            token,
-            checkout,
-            agent: None,
-        } => Some(Effect::Agent(AgentRun {
-            task: Arc::clone(task),
-            token: token.clone(),
-            checkout: checkout.clone(),
-            time_left_ms: (policy.agent_timeout_ms - run.tally(EffectName::Agent).ran_ms).max(0),
-            spent_micro_usd: run.tally(EffectName::Agent).spent_micro_usd,
-        })),
-        State::Cloned {
-            task,
-            checkout,
-            agent: Some(agent),
-            ..
-        } => {
-            let tally = run.tally(EffectName::Handover);
-            Some(Effect::Handover {
-                task: Arc::clone(task),
-                checkout: checkout.clone(),
-                agent: agent.clone(),
-                at: if tally.attempts == 0 { run.since } else { tally.first_at },
-            })
-        }
+        State::Cloned { .. } => tended(run, state).map(|tended| tended.next(situation, policy)),
         State::AgentRan(work) => work.handover.head.as_ref().map(|head| Effect::Push {
             work: work.clone(),
             head: head.clone(),

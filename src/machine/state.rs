@@ -9,7 +9,8 @@ use strum::{Display, EnumDiscriminants, EnumIter, EnumString, IntoStaticStr};
 use super::effect::EffectName;
 use super::event::{Ack, Assignment};
 use super::verdict::{Ending, Verdict};
-use crate::ids::{BranchName, CommitId};
+use super::work::{CommandRun, Cut, Effort, Progress};
+use crate::ids::{BranchName, CommitId, SessionId};
 use crate::task::Task;
 
 /// Milliseconds since the Unix epoch, or a span of milliseconds.
@@ -57,8 +58,8 @@ pub enum State {
         token: TokenFacts,
         /// Where the work starts from.
         checkout: Checkout,
-        /// What the agent said, once it has ended well. Its work is not taken yet.
-        agent: Option<AgentReport>,
+        /// How far the work in the tree has come. It is not taken yet.
+        progress: Progress,
     },
     /// The agent has ended, and what it changed is in the private repository.
     AgentRan(Work),
@@ -99,7 +100,12 @@ impl StateName {
             Self::Started => &[EffectName::Data],
             Self::DataFetched => &[EffectName::Token],
             Self::TokenIssued => &[EffectName::Clone],
-            Self::Cloned => &[EffectName::Agent, EffectName::Handover],
+            Self::Cloned => &[
+                EffectName::Setup,
+                EffectName::Agent,
+                EffectName::Check,
+                EffectName::Handover,
+            ],
             Self::AgentRan => &[EffectName::Push],
             Self::Pushed => &[EffectName::PullRequest],
             Self::PrOpened | Self::Reported => &[],
@@ -133,27 +139,15 @@ pub struct AgentReport {
     /// Its last words, bounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Millionths of a US dollar, over all attempts: as the runner counts them where it does, else as the agent does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost_micro_usd: Option<u64>,
-    /// Turns taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub turns: Option<u64>,
-    /// Tokens read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub input_tokens: Option<u64>,
-    /// Tokens written.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub output_tokens: Option<u64>,
     /// The conversation's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
     /// The model it says it used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// How long its processes ran.
-    #[serde(default)]
-    pub ran_ms: Millis,
+    /// What it took: in a row this start of the agent, in a state all of them.
+    #[serde(flatten)]
+    pub effort: Effort,
 }
 
 /// What was taken from the agent's working tree.
@@ -169,6 +163,9 @@ pub struct Handover {
     /// Why the agent's own commits could not be kept, where they could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flattened: Option<String>,
+    /// Why the agent did not come to its own end, where it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
 }
 
 /// Everything that is known once the agent's work is taken.
@@ -182,6 +179,10 @@ pub struct Work {
     pub checkout: Checkout,
     /// What the agent said.
     pub agent: AgentReport,
+    /// How often it was started.
+    pub agent_starts: u32,
+    /// What the check came to, where there is one and it was run.
+    pub check: Option<CommandRun>,
     /// What it changed.
     pub handover: Handover,
 }
@@ -210,14 +211,25 @@ impl State {
         }
     }
 
-    /// What the agent said, once it has ended well.
+    /// What the agent said, once it has ended.
     pub fn agent(&self) -> Option<&AgentReport> {
         match self {
             Self::Assigned | Self::Started | Self::DataFetched { .. } | Self::TokenIssued { .. } | Self::Reported => {
                 None
             }
-            Self::Cloned { agent, .. } => agent.as_ref(),
+            Self::Cloned { progress, .. } => progress.agent.as_ref(),
             Self::AgentRan(work) | Self::Pushed(work) | Self::PrOpened { work, .. } => Some(&work.agent),
+        }
+    }
+
+    /// Why the agent did not come to its own end, where it did not.
+    pub fn cut(&self) -> Option<&Cut> {
+        match self {
+            Self::Assigned | Self::Started | Self::DataFetched { .. } | Self::TokenIssued { .. } | Self::Reported => {
+                None
+            }
+            Self::Cloned { progress, .. } => progress.cut.as_ref(),
+            Self::AgentRan(work) | Self::Pushed(work) | Self::PrOpened { work, .. } => work.handover.cut.as_ref(),
         }
     }
 
@@ -271,18 +283,17 @@ pub struct Tally {
     pub misses: u32,
     /// What the other side asked to be waited for, after the last miss.
     pub retry_after_ms: Option<Millis>,
-    /// Attempts that were stopped to be gone on with by a later start.
-    pub parked: u32,
+    /// Attempts that do not count against how often there may be one: stopped to be gone on with by a later start, or ended
+    /// before they began, because there was nothing to go on in.
+    pub uncounted: u32,
     /// Attempts whose answer was never seen: lost on the way, or the runner died.
     pub unclear: u32,
     /// Answers that said that the token's mint had failed after the mark (`token` only).
     pub mint_failures: u32,
     /// Answers `task already claimed` (`report` only).
     pub claims: u32,
-    /// How long attempts that came to nothing have run (`agent` only).
-    pub ran_ms: Millis,
-    /// What they have spent, in millionths of a US dollar (`agent` only).
-    pub spent_micro_usd: u64,
+    /// What all attempts took (`agent` only).
+    pub effort: Effort,
 }
 
 /// What a journal adds up to: the fold of [`super::transition()`] over its events.
@@ -292,6 +303,10 @@ pub struct Run {
     pub boot: Boot,
     /// What was assigned.
     pub assignment: Option<Assignment>,
+    /// When.
+    pub assigned_at: Millis,
+    /// The agent's conversation, as it was intended last.
+    pub session: Option<SessionId>,
     /// The last state entered; none before the assignment.
     pub state: Option<State>,
     /// When it was entered.

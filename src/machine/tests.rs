@@ -17,6 +17,11 @@ fn policy() -> Policy {
         agent_attempts: 2,
         agent_timeout_ms: 1_500_000,
         agent_budget_micro_usd: 10_000_000,
+        agent_max_turns: 50,
+        agent_sessions: true,
+        task_timeout_ms: None,
+        setup: false,
+        check: false,
         max_boots: 5,
         no_changes: NoChanges::Fail,
         on_term: OnTerm::Report,
@@ -45,8 +50,7 @@ fn play(ops: &[Op]) -> Result<Vec<Event>, TestCaseError> {
                 prop_assert!(text.contains("is illegal in state"), "{text}");
             }
         }
-        let state = oracle.state.as_deref().map(|s| s.trim_end_matches("+agent"));
-        prop_assert_eq!(run.state_name().map(<&str>::from), state);
+        prop_assert_eq!(run.state_name().map(<&str>::from), oracle.state.as_deref());
         prop_assert_eq!(run.open.is_some(), oracle.open.is_some());
     }
     Ok(history)
@@ -68,10 +72,11 @@ proptest! {
         now in 0_i64..10_000_000,
         stopping in prop::sample::select(vec![Stopping::No, Stopping::Grace, Stopping::Over]),
         on_term in prop::sample::select(vec![OnTerm::Report, OnTerm::Park]),
+        (setup, check) in any::<(bool, bool)>(),
     ) {
         let history = play(&ops)?;
         prop_assert_eq!(fold(&history), fold(&history.clone()));
-        let policy = Policy { on_term, ..policy() };
+        let policy = Policy { setup, check, on_term, ..policy() };
         for end in 0..=history.len() {
             let run = fold(&history[..end]).unwrap();
             let planned = plan(&run, Situation { now, stopping }, &policy);
@@ -100,15 +105,13 @@ fn first_event_of(run: &Run, planned: &Plan) -> Option<Event> {
         Plan::Do { effect, attempt } => Some(Event::Intended {
             effect: effect.name(),
             attempt: *attempt,
+            session: effect.session(),
             at,
         }),
         Plan::Probe { effect, attempt } => Some(Event::Probed {
             effect: effect.name(),
             attempt: *attempt,
-            finding: Finding::NotDone {
-                ran_ms: 0,
-                spent_micro_usd: 0,
-            },
+            finding: Finding::NotDone(Left::default()),
             at,
         }),
         Plan::GiveUp {
@@ -138,8 +141,13 @@ fn up_to(effect: EffectName) -> Vec<Event> {
     let mut oracle = Oracle::default();
     let mut history = vec![oracle.step(&Op::Boot).0];
     loop {
-        let (event, legal) = oracle.step(&Op::Onward);
-        assert!(legal);
+        // In the tree, whatever leads there: the agent where nothing else is asked for.
+        let op = match oracle.state.as_deref() {
+            Some("Cloned") if oracle.open.is_none() => Op::Intend(in_the_tree(&history, effect), 0),
+            _ => Op::Onward(Changed::Yes, 0),
+        };
+        let (event, legal) = oracle.step(&op);
+        assert!(legal, "{op:?} after {history:?}");
         history.push(event);
         if oracle
             .open
@@ -148,6 +156,19 @@ fn up_to(effect: EffectName) -> Vec<Event> {
         {
             return history;
         }
+    }
+}
+
+fn in_the_tree(history: &[Event], to: EffectName) -> EffectName {
+    let ran = |name| {
+        let mut events = history.iter();
+        events.any(|event| matches!(event, Event::Ended { effect, .. } if *effect == name))
+    };
+    match to {
+        EffectName::Setup => EffectName::Setup,
+        _ if !ran(EffectName::Agent) => EffectName::Agent,
+        EffectName::Check => EffectName::Check,
+        _ => EffectName::Handover,
     }
 }
 
@@ -172,8 +193,7 @@ fn retry(trouble: Trouble) -> Outcome {
         trouble,
         cause: "no".to_owned(),
         after_ms: None,
-        ran_ms: 0,
-        spent_micro_usd: 0,
+        left: Left::default(),
     }
 }
 
@@ -181,8 +201,8 @@ fn retry(trouble: Trouble) -> Outcome {
 fn every_edge_of_the_contract_is_an_edge_of_the_machine_and_no_other() {
     let mut ours: Vec<(String, String)> = EDGES
         .iter()
-        .filter(|(from, _, to)| *from != "*" && !to.contains('+'))
-        .map(|(from, _, to)| (from.trim_end_matches("+agent").to_owned(), (*to).to_owned()))
+        .filter(|(from, _, _)| *from != "*")
+        .map(|(from, _, to)| ((*from).to_owned(), (*to).to_owned()))
         .collect();
     for state in StateName::iter().filter(|s| *s != StateName::Reported) {
         ours.push((state.to_string(), "Reported".to_owned()));
@@ -204,20 +224,14 @@ fn what_every_lost_attempt_spent_counts_against_the_one_budget() {
     let lost = Event::Probed {
         effect: EffectName::Agent,
         attempt: 1,
-        finding: Finding::NotDone {
-            ran_ms: 0,
-            spent_micro_usd: 4_000_000,
-        },
+        finding: Finding::NotDone(spent(4_000_000)),
         at: 0,
     };
     let intended = Event::Intended {
         effect: EffectName::Agent,
         attempt: 2,
+        session: None,
         at: 0,
-    };
-    let parked = |spent_micro_usd| Outcome::Parked {
-        ran_ms: 0,
-        spent_micro_usd,
     };
     let mut history = up_to(EffectName::Agent);
     history.push(lost);
@@ -229,24 +243,59 @@ fn what_every_lost_attempt_spent_counts_against_the_one_budget() {
         other => panic!("{other:?}"),
     }
     history.push(intended);
-    history.push(ended(EffectName::Agent, 2, parked(6_000_000), 0));
-    let run = fold(&history).unwrap();
-    let ending = match plan(&run, at(60_000), &policy()) {
-        Plan::Conclude(ending) => ending,
-        other => panic!("{other:?}"),
-    };
+    history.push(ended(EffectName::Agent, 2, Outcome::Parked(spent(6_000_000)), 0));
+    let (run, ending) = saved(history);
     let verdict = Verdict::compose(&run, &ending, "");
     assert_eq!(verdict.reason, Some(Failure::AgentBudgetExceeded));
     assert!(verdict.body.contains(r#""costUSD":10.0"#), "{}", verdict.body);
 }
 
+fn spent(micro_usd: u64) -> Left {
+    let effort = Effort {
+        cost_micro_usd: Some(micro_usd),
+        ..Effort::default()
+    };
+    Left {
+        effort,
+        next: Next::GoOn,
+    }
+}
+
+/// What a history ends with after which there is nothing to do but to save what the agent left, and there is nothing.
+fn saved(mut history: Vec<Event>) -> (Run, Ending) {
+    let cut = match plan(&fold(&history).unwrap(), at(60_000), &policy()) {
+        Plan::Do {
+            effect: Effect::Handover { cut, .. },
+            ..
+        } => cut,
+        other => panic!("{other:?}"),
+    };
+    history.push(Event::Intended {
+        effect: EffectName::Handover,
+        attempt: 1,
+        session: None,
+        at: 60_000,
+    });
+    let fact = fact(EffectName::Handover, Changed::No, cut);
+    history.push(ended(EffectName::Handover, 1, Outcome::Done { fact }, 60_000));
+    let run = fold(&history).unwrap();
+    match plan(&run, at(60_000), &policy()) {
+        Plan::Conclude(ending) => (run, ending),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn rows_from_before_spending_was_counted_are_read_as_having_spent_nothing() {
     let old: Finding = serde_json::from_str(r#"{"found":"not_done","ran_ms":7}"#).unwrap();
-    let nothing = Finding::NotDone {
+    let effort = Effort {
         ran_ms: 7,
-        spent_micro_usd: 0,
+        ..Effort::default()
     };
+    let nothing = Finding::NotDone(Left {
+        effort,
+        next: Next::GoOn,
+    });
     assert_eq!(old, nothing);
     assert_eq!(
         serde_json::to_string(&nothing).unwrap(),
@@ -287,10 +336,7 @@ fn what_a_409_to_the_token_means_follows_from_what_came_before() {
     let not_done = Event::Probed {
         effect: EffectName::Token,
         attempt: 1,
-        finding: Finding::NotDone {
-            ran_ms: 0,
-            spent_micro_usd: 0,
-        },
+        finding: Finding::NotDone(Left::default()),
         at: 0,
     };
     let refused = |trouble| ended(EffectName::Token, 1, retry(trouble), 0);
@@ -362,8 +408,7 @@ fn a_claimed_task_is_told_five_times_over_a_minute_and_then_taken() {
             trouble: Trouble::Claimed,
             cause: "claimed".to_owned(),
             after_ms: Some(CLAIM_PAUSE_MS),
-            ran_ms: 0,
-            spent_micro_usd: 0,
+            left: Left::default(),
         };
         history.push(ended(EffectName::Report, attempt, claimed, i64::from(attempt) * 12_000));
         let run = fold(&history).unwrap();
@@ -379,6 +424,7 @@ fn a_claimed_task_is_told_five_times_over_a_minute_and_then_taken() {
         history.push(Event::Intended {
             effect: EffectName::Report,
             attempt: attempt + 1,
+            session: None,
             at: now,
         });
     }
@@ -410,23 +456,21 @@ fn an_agent_that_is_lost_too_often_is_a_failure_and_a_parked_start_does_not_coun
                 history.push(Event::Intended {
                     effect: EffectName::Agent,
                     attempt: 2,
+                    session: None,
                     at: 0,
                 });
             }
         }
-        plan(&fold(&history).unwrap(), at(60_000), &policy())
+        history
     };
-    match lost(|| retry(Trouble::NoResult)) {
-        Plan::Conclude(Ending::Failed { failure, .. }) => assert_eq!(failure, Failure::AgentLost),
+    match saved(lost(|| retry(Trouble::NoResult))).1 {
+        Ending::Failed { failure, .. } => assert_eq!(failure, Failure::AgentLost),
         other => panic!("{other:?}"),
     }
-    assert!(matches!(
-        lost(|| Outcome::Parked {
-            ran_ms: 0,
-            spent_micro_usd: 0
-        }),
-        Plan::Do { attempt: 3, .. }
-    ));
+    for uncounted in [|| Outcome::Parked(Left::default()), || retry(Trouble::NothingToGoOnIn)] {
+        let run = fold(&lost(uncounted)).unwrap();
+        assert!(matches!(plan(&run, at(60_000), &policy()), Plan::Do { attempt: 3, .. }));
+    }
 }
 
 #[test]
@@ -436,9 +480,10 @@ fn an_agent_that_ends_well_at_its_last_attempt_is_not_lost() {
     history.push(Event::Intended {
         effect: EffectName::Agent,
         attempt: 2,
+        session: None,
         at: 0,
     });
-    let fact = fact(EffectName::Agent, Changed::Yes);
+    let fact = fact(EffectName::Agent, Changed::Yes, None);
     history.push(ended(EffectName::Agent, 2, Outcome::Done { fact }, 0));
     match plan(&fold(&history).unwrap(), at(60_000), &policy()) {
         Plan::Do { effect, .. } => assert_eq!(effect.name(), EffectName::Handover),
@@ -529,9 +574,11 @@ fn the_machine_imports_nothing_impure() {
         include_str!("event.rs"),
         include_str!("failure.rs"),
         include_str!("plan.rs"),
+        include_str!("plan/tree.rs"),
         include_str!("state.rs"),
         include_str!("transition.rs"),
         include_str!("verdict.rs"),
+        include_str!("work.rs"),
         include_str!("diagram.rs"),
     ];
     for source in sources {

@@ -6,9 +6,10 @@ use thiserror::Error;
 
 use super::effect::EffectName;
 use super::event::{Ack, Event, Fact, Finding, Note, Outcome, Trouble};
-use super::state::{Attempt, Boot, Millis, Run, State, StateName, Tally, Work};
+use super::state::{AgentReport, Attempt, Boot, Handover, Millis, Run, State, StateName, Work};
 use super::verdict::{Ending, VerdictKind};
-use crate::ids::RepoUrl;
+use super::work::{Cut, Left, Next, Progress};
+use crate::ids::{RepoUrl, SessionId};
 
 /// An event that cannot have happened here. A journal that holds one is damaged, or another program's.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -93,15 +94,21 @@ pub fn transition(run: &Run, event: &Event) -> Result<Run, IllegalTransition> {
                 return Err(refuse(Refusal::AlreadyAssigned));
             }
             next.assignment = Some(assignment.clone());
+            next.assigned_at = *at;
             enter(&mut next, State::Assigned, *at).map_err(refuse)?;
         }
-        Event::Intended { effect, attempt, at } => intend(&mut next, *effect, *attempt, *at).map_err(refuse)?,
+        Event::Intended {
+            effect,
+            attempt,
+            session,
+            at,
+        } => intend(&mut next, *effect, *attempt, *session, *at).map_err(refuse)?,
         Event::Probed {
             effect,
             attempt,
             finding,
             at,
-        } => probe(&mut next, *effect, *attempt, *finding, *at).map_err(refuse)?,
+        } => probe(&mut next, *effect, *attempt, finding, *at).map_err(refuse)?,
         Event::Ended {
             effect,
             attempt,
@@ -160,7 +167,13 @@ fn enter(run: &mut Run, to: State, at: Millis) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn intend(run: &mut Run, effect: EffectName, attempt: u32, at: Millis) -> Result<(), Refusal> {
+fn intend(
+    run: &mut Run,
+    effect: EffectName,
+    attempt: u32,
+    session: Option<SessionId>,
+    at: Millis,
+) -> Result<(), Refusal> {
     let Some(state) = &run.state else {
         return Err(Refusal::NotAssigned);
     };
@@ -176,7 +189,7 @@ fn intend(run: &mut Run, effect: EffectName, attempt: u32, at: Millis) -> Result
         }
     } else if run.verdict.is_some() || run.ending.is_some() {
         return Err(Refusal::EndKnown);
-    } else if !state.name().effects().contains(&effect) || !in_turn(state, effect) {
+    } else if !state.name().effects().contains(&effect) || !in_turn(run, state, effect) {
         return Err(Refusal::NotAnEffectOfState(effect));
     }
     let tally = run.tallies.entry(effect).or_default();
@@ -198,14 +211,15 @@ fn intend(run: &mut Run, effect: EffectName, attempt: u32, at: Millis) -> Result
         number: attempt,
         at,
     });
+    run.session = session.or(run.session);
     Ok(())
 }
 
-/// In `Cloned` the agent comes first, and the hand-over once it has ended well. Nothing is pushed where nothing was
-/// changed, and no pull request is opened where there is no forge.
-pub(super) fn in_turn(state: &State, effect: EffectName) -> bool {
+/// In `Cloned` the work in the tree says what may come. Nothing is pushed where nothing was changed, and no pull request is
+/// opened where there is no forge.
+pub(super) fn in_turn(run: &Run, state: &State, effect: EffectName) -> bool {
     match state {
-        State::Cloned { agent, .. } => (effect == EffectName::Handover) == agent.is_some(),
+        State::Cloned { progress, .. } => progress.allows(effect, run.tally(EffectName::Agent).attempts > 0),
         State::AgentRan(work) => work.handover.head.is_some(),
         State::Pushed(work) => matches!(work.task.repo, RepoUrl::Http(_)),
         State::Assigned
@@ -224,21 +238,17 @@ fn open_intent(run: &Run, effect: EffectName, attempt: u32) -> Result<(), Refusa
     }
 }
 
-fn probe(run: &mut Run, effect: EffectName, attempt: u32, finding: Finding, at: Millis) -> Result<(), Refusal> {
+fn probe(run: &mut Run, effect: EffectName, attempt: u32, finding: &Finding, at: Millis) -> Result<(), Refusal> {
     open_intent(run, effect, attempt)?;
     let tally = run.tallies.entry(effect).or_default();
     tally.last_at = at;
     match finding {
         // The outcome follows in the same transaction, and closes the intent.
         Finding::Done => {}
-        Finding::NotDone {
-            ran_ms,
-            spent_micro_usd,
-        } => {
+        Finding::NotDone(left) => {
             tally.unclear += 1;
-            tally.ran_ms += ran_ms.max(0);
-            spend(tally, spent_micro_usd);
             run.open = None;
+            leave(run, effect, *left);
         }
     }
     Ok(())
@@ -257,24 +267,38 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
         Outcome::Retry {
             trouble,
             after_ms,
-            ran_ms,
-            spent_micro_usd,
+            left,
             ..
         } => {
             tally.misses += 1;
             tally.retry_after_ms = *after_ms;
-            tally.ran_ms += (*ran_ms).max(0);
-            spend(tally, *spent_micro_usd);
             match trouble {
                 Trouble::MintFailed => tally.mint_failures += 1,
                 Trouble::Claimed => tally.claims += 1,
+                Trouble::NothingToGoOnIn => tally.uncounted += 1,
                 Trouble::Unreachable | Trouble::NoResult => {}
             }
+            leave(run, effect, *left);
             Ok(())
         }
         Outcome::Failed { failure, cause, agent } => {
             if run.verdict.is_some() {
                 return Err(Refusal::SecondVerdict);
+            }
+            if effect == EffectName::Agent
+                && let Some(report) = agent
+            {
+                // It ran: what it left in the tree is saved before the task fails.
+                let total = tally.effort.plus(report.effort);
+                tally.effort = total;
+                if let Some(progress) = progress(run) {
+                    let cut = Cut {
+                        failure: *failure,
+                        cause: cause.clone(),
+                    };
+                    progress.agent_ended(report, total, Some(cut));
+                    return Ok(());
+                }
             }
             run.ending = Some(Ending::Failed {
                 failure: *failure,
@@ -301,20 +325,31 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
             run.ending = Some(Ending::Superseded);
             Ok(())
         }
-        Outcome::Parked {
-            ran_ms,
-            spent_micro_usd,
-        } => {
-            tally.parked += 1;
-            tally.ran_ms += (*ran_ms).max(0);
-            spend(tally, *spent_micro_usd);
+        Outcome::Parked(left) => {
+            tally.uncounted += 1;
+            leave(run, effect, *left);
             Ok(())
         }
     }
 }
 
-fn spend(tally: &mut Tally, micro_usd: u64) {
-    tally.spent_micro_usd = tally.spent_micro_usd.saturating_add(micro_usd);
+/// Takes in what an attempt that came to no end took, and what it left.
+fn leave(run: &mut Run, effect: EffectName, left: Left) {
+    let tally = run.tallies.entry(effect).or_default();
+    tally.effort = tally.effort.plus(left.effort);
+    if effect == EffectName::Agent
+        && left.next == Next::BeginAnew
+        && let Some(progress) = progress(run)
+    {
+        progress.begin_anew();
+    }
+}
+
+fn progress(run: &mut Run) -> Option<&mut Progress> {
+    match &mut run.state {
+        Some(State::Cloned { progress, .. }) => Some(progress),
+        Some(_) | None => None,
+    }
 }
 
 /// What a fact makes of the state. The effect decides which fact can come, the state what it leads to.
@@ -334,25 +369,10 @@ fn learn(run: &mut Run, effect: EffectName, fact: &Fact, at: Millis) -> Result<(
             task,
             token,
             checkout: checkout.clone(),
-            agent: None,
+            progress: Progress::default(),
         },
-        (
-            EffectName::Agent,
-            Fact::AgentEnded(report),
-            State::Cloned {
-                task,
-                token,
-                checkout,
-                agent: None,
-            },
-        ) => {
-            run.state = Some(State::Cloned {
-                task,
-                token,
-                checkout,
-                agent: Some(report.clone()),
-            });
-            return Ok(());
+        (EffectName::Setup | EffectName::Agent | EffectName::Check, fact, State::Cloned { .. }) => {
+            return work_on(run, effect, fact);
         }
         (
             EffectName::Handover,
@@ -361,15 +381,33 @@ fn learn(run: &mut Run, effect: EffectName, fact: &Fact, at: Millis) -> Result<(
                 task,
                 token,
                 checkout,
-                agent: Some(agent),
+                progress,
             },
-        ) => State::AgentRan(Work {
-            task,
-            token,
-            checkout,
-            agent,
-            handover: handover.clone(),
-        }),
+        ) => {
+            let starts = run.tally(EffectName::Agent);
+            let cut = handover.cut.clone().or(progress.cut);
+            // What an agent left that did not come to its end is no success, so it has to say why.
+            if progress.agent.is_none() && cut.is_none() {
+                return wrong;
+            }
+            State::AgentRan(Work {
+                task,
+                token,
+                checkout,
+                // One that never came to an end has said nothing, but has taken something.
+                agent: progress.agent.unwrap_or_else(|| AgentReport {
+                    session_id: run.session.map(|id| id.to_string()),
+                    effort: starts.effort,
+                    ..AgentReport::default()
+                }),
+                agent_starts: starts.attempts,
+                check: progress.check,
+                handover: Handover {
+                    cut,
+                    ..handover.clone()
+                },
+            })
+        }
         (EffectName::Push, Fact::Pushed, State::AgentRan(work)) if work.handover.head.is_some() => State::Pushed(work),
         (EffectName::PullRequest, Fact::PullRequest(pull_request), State::Pushed(work)) => State::PrOpened {
             work,
@@ -383,7 +421,9 @@ fn learn(run: &mut Run, effect: EffectName, fact: &Fact, at: Millis) -> Result<(
             | EffectName::Data
             | EffectName::Token
             | EffectName::Clone
+            | EffectName::Setup
             | EffectName::Agent
+            | EffectName::Check
             | EffectName::Handover
             | EffectName::Push
             | EffectName::PullRequest
@@ -393,6 +433,25 @@ fn learn(run: &mut Run, effect: EffectName, fact: &Fact, at: Millis) -> Result<(
         ) => return wrong,
     };
     enter(run, to, at)
+}
+
+/// Takes in what is known of the work in the tree: no state is entered by it.
+fn work_on(run: &mut Run, effect: EffectName, fact: &Fact) -> Result<(), Refusal> {
+    let tally = run.tallies.entry(effect).or_default();
+    if let Fact::AgentEnded(report) = fact {
+        tally.effort = tally.effort.plus(report.effort);
+    }
+    let total = tally.effort;
+    let Some(progress) = progress(run) else {
+        return Err(Refusal::WrongFact(effect));
+    };
+    match (effect, fact) {
+        (EffectName::Setup, Fact::SetUp(setup)) => progress.setup = Some(setup.clone()),
+        (EffectName::Agent, Fact::AgentEnded(report)) => progress.agent_ended(report, total, None),
+        (EffectName::Check, Fact::Checked(check)) => progress.check = Some(check.clone()),
+        _ => return Err(Refusal::WrongFact(effect)),
+    }
+    Ok(())
 }
 
 fn acknowledge(run: &mut Run, ack: Ack, at: Millis) -> Result<(), Refusal> {
@@ -415,6 +474,8 @@ fn may_conclude(run: &Run, kind: VerdictKind) -> Result<(), Refusal> {
         return Err(Refusal::IntentOpen(open.effect));
     }
     let founded = match (kind, &run.ending) {
+        // What was cut short is no success, whatever of it was saved.
+        (VerdictKind::Completed, None) if state.cut().is_some() => false,
         (VerdictKind::Completed, None) => match state {
             State::AgentRan(work) => work.handover.head.is_none(),
             State::Pushed(_) | State::PrOpened { .. } => true,

@@ -123,7 +123,13 @@ impl Verdict {
 
 fn completed_message(run: &Run) -> String {
     match &run.state {
-        Some(State::PrOpened { pull_request, .. }) => format!("Opened {}", pull_request.url),
+        Some(State::PrOpened { work, pull_request }) => match work.check.as_ref().filter(|check| !check.passed()) {
+            Some(check) => format!(
+                "Opened {} as a draft: the check ended with {}.",
+                pull_request.url, check.end
+            ),
+            None => format!("Opened {}", pull_request.url),
+        },
         Some(State::Pushed(work)) => format!("Pushed {}", work.checkout.branch),
         _ => "The agent changed nothing, which counts as done here.".to_owned(),
     }
@@ -155,16 +161,17 @@ fn details(run: &Run, ending: &Ending, message: &str, journal_head: &str) -> Val
         Ending::Failed { agent: Some(agent), .. } => Some(agent),
         Ending::Completed | Ending::Failed { agent: None, .. } | Ending::Superseded => state.and_then(State::agent),
     };
-    // What attempts that came to nothing have spent is told, too.
-    let lost = Some(run.tally(EffectName::Agent).spent_micro_usd).filter(|spent| *spent > 0);
-    let cost = said.and_then(|agent| agent.cost_micro_usd).or(lost);
-    put("costUSD", cost.map_or(Value::Null, usd));
-    if let Some(agent) = said {
-        put("turns", json!(agent.turns));
-        put("inputTokens", json!(agent.input_tokens));
-        put("outputTokens", json!(agent.output_tokens));
-        put("sessionID", json!(agent.session_id));
-    }
+    // What attempts that came to nothing have taken is told, too.
+    let effort = run.tally(EffectName::Agent).effort;
+    put("costUSD", effort.cost_micro_usd.map_or(Value::Null, usd));
+    put("turns", json!(effort.turns));
+    put("inputTokens", json!(effort.input_tokens));
+    put("outputTokens", json!(effort.output_tokens));
+    let session = said.and_then(|agent| agent.session_id.clone());
+    put(
+        "sessionID",
+        json!(session.or_else(|| run.session.map(|id| id.to_string()))),
+    );
     if let Some((branch, commit)) = state.and_then(State::pushed) {
         put("commit", json!(commit));
         put("branch", json!(branch));
@@ -174,6 +181,7 @@ fn details(run: &Run, ending: &Ending, message: &str, journal_head: &str) -> Val
 
 fn outcome(run: &Run, ending: &Ending) -> &'static str {
     match (&run.state, ending) {
+        (Some(state @ (State::Pushed(_) | State::PrOpened { .. })), _) if state.cut().is_some() => "salvaged",
         (Some(State::PrOpened { .. }), _) => "pull_request",
         (Some(State::Pushed(_)), _) => "branch",
         (

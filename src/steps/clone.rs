@@ -4,7 +4,7 @@ use super::{World, failed, git_refusal, lost, or_outcome};
 use crate::adapters::git::Cloned;
 use crate::driver::{AnswerLost, Call, Probe};
 use crate::ids::BranchName;
-use crate::machine::{Checkout, Fact, Failure, Outcome, TokenFacts};
+use crate::machine::{Checkout, Fact, Failure, Left, Outcome, TokenFacts};
 use crate::task::Task;
 
 pub(super) async fn probe(world: &World, call: &Call) -> Result<Probe, AnswerLost> {
@@ -17,10 +17,7 @@ pub(super) async fn probe(world: &World, call: &Call) -> Result<Probe, AnswerLos
     // What cannot be read is cloned anew.
     Ok(match world.git.probe_clone().await {
         Ok(Some(cloned)) => Probe::Ended(outcome(cloned, branch)),
-        Ok(None) | Err(_) => Probe::NotDone {
-            ran_ms: 0,
-            spent_micro_usd: 0,
-        },
+        Ok(None) | Err(_) => Probe::NotDone(Left::default()),
     })
 }
 

@@ -3,56 +3,60 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{World, lost, or_outcome};
+use super::{World, lost, or_outcome, sandboxed};
 use crate::adapters::git::handover::{self, HandedOver, HandoverError, Limits, Shape, Violation, Work};
 use crate::adapters::git::{GitError, REFUSED};
 use crate::driver::{AnswerLost, Call, Probe};
-use crate::machine::{AgentReport, Checkout, Fact, Failure, Handover, Millis, Outcome, Trouble};
+use crate::machine::{AgentReport, Checkout, Cut, Fact, Failure, Handover, Left, Millis, Outcome, Trouble};
 use crate::redact::Redactor;
 use crate::task::Task;
 use crate::text::{count, cut, escape_controls};
 
-pub(super) async fn probe(world: &World) -> Result<Probe, AnswerLost> {
+/// What is taken.
+pub(super) struct Taken<'a> {
+    pub(super) task: &'a Task,
+    pub(super) checkout: &'a Checkout,
+    pub(super) agent: &'a AgentReport,
+    pub(super) cut: Option<&'a Cut>,
+    pub(super) at: Millis,
+}
+
+pub(super) async fn probe(world: &World, cut: Option<&Cut>) -> Result<Probe, AnswerLost> {
     let cleared = world.git.clear_stale_locks();
     cleared.map_err(|e| lost(format!("the private repository cannot be looked into: {e}")))?;
     Ok(match handover::probe(&world.git, Limits::default()).await {
-        Ok(Some(taken)) => Probe::Ended(done(&taken)),
+        Ok(Some(taken)) => Probe::Ended(done(&taken, cut)),
         // What cannot be read is taken again: the working tree is still there.
-        Ok(None) | Err(_) => Probe::NotDone {
-            ran_ms: 0,
-            spent_micro_usd: 0,
-        },
+        Ok(None) | Err(_) => Probe::NotDone(Left::default()),
     })
 }
 
-pub(super) async fn act(
-    world: &World,
-    task: &Task,
-    checkout: &Checkout,
-    agent: &AgentReport,
-    at: Millis,
-    call: &Call,
-) -> Result<Outcome, AnswerLost> {
-    let message = super::text::commit_message(task, &call.assignment.task_id);
+pub(super) async fn act(world: &World, taken: &Taken<'_>, call: &Call) -> Result<Outcome, AnswerLost> {
+    or_outcome!(
+        sandboxed::free(world)
+            .await
+            .map_err(|e| sandboxed::not_started(&e.to_string()))
+    );
+    let message = super::text::commit_message(taken.task, &call.assignment.task_id);
     let message = world.redactor.clean(message);
-    let template = or_outcome!(super::agent::git_in_the_sandbox(world).await);
+    let template = or_outcome!(sandboxed::git(world).await);
     let work = Work {
         workspace_repo: &world.places.repo(),
         scratch_dir: &world.places.workspace.join("handover"),
-        base: &checkout.base,
+        base: &taken.checkout.base,
         author: &world.author,
         message: &message,
-        at: u64::try_from(at / 1000).unwrap_or(0),
+        at: u64::try_from(taken.at / 1000).unwrap_or(0),
         limits: Limits::default(),
         rules: &world.rules,
     };
     Ok(match handover::take(&world.git, &template, &work).await {
-        Ok(taken) => done(&taken),
-        Err(error) => refusal(world, &error, agent),
+        Ok(work) => done(&work, taken.cut),
+        Err(error) => refusal(world, &error, taken),
     })
 }
 
-fn done(taken: &HandedOver) -> Outcome {
+fn done(taken: &HandedOver, cut: Option<&Cut>) -> Outcome {
     let flattened = match taken.shape {
         Shape::Descends => None,
         Shape::Flattened { why } => Some(why.to_string()),
@@ -63,6 +67,7 @@ fn done(taken: &HandedOver) -> Outcome {
             commits: taken.commits,
             files: u32::try_from(taken.files_total).unwrap_or(u32::MAX),
             flattened,
+            cut: cut.cloned(),
         }),
     }
 }
@@ -96,12 +101,18 @@ fn listed(violations: &[Violation], kept: Option<&Path>, redactor: &Redactor) ->
     text
 }
 
-fn refusal(world: &World, error: &HandoverError, agent: &AgentReport) -> Outcome {
+fn refusal(world: &World, error: &HandoverError, taken: &Taken<'_>) -> Outcome {
     let text = error.to_string();
-    let with_agent = |failure, cause: String| Outcome::Failed {
-        failure,
-        cause: super::bounded(cause),
-        agent: Some(agent.clone()),
+    let with_agent = |failure, cause: String| {
+        let (failure, cause) = match taken.cut {
+            Some(cut) => cut.and_not_delivered(failure, &cause),
+            None => (failure, cause),
+        };
+        Outcome::Failed {
+            failure,
+            cause: super::bounded(cause),
+            agent: Some(taken.agent.clone()),
+        }
     };
     match error {
         HandoverError::Policy { violations, refused } => {
@@ -119,8 +130,7 @@ fn refusal(world: &World, error: &HandoverError, agent: &AgentReport) -> Outcome
             trouble: Trouble::NoResult,
             cause: super::bounded(text),
             after_ms: None,
-            ran_ms: 0,
-            spent_micro_usd: 0,
+            left: Left::default(),
         },
     }
 }

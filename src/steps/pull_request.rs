@@ -6,7 +6,7 @@ use crate::adapters::forge::{Forge, ForgeAddress, ForgeError, NewPullRequest, Pu
 use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
 use crate::ids::{CommitId, RepoUrl};
-use crate::machine::{Fact, Failure, Outcome, PullRequest, Work};
+use crate::machine::{Fact, Failure, Left, Outcome, PullRequest, Work};
 use crate::secret::Secret;
 use crate::telemetry::system_clock;
 
@@ -24,10 +24,7 @@ pub(super) async fn probe(world: &World, work: &Work, call: &Call) -> Result<Pro
     };
     match find(&forge, &token, work, call).await {
         Ok(Some(found)) => Ok(Probe::Ended(done(&found))),
-        Ok(None) => Ok(Probe::NotDone {
-            ran_ms: 0,
-            spent_micro_usd: 0,
-        }),
+        Ok(None) => Ok(Probe::NotDone(Left::default())),
         Err(error) => not_found_out(refusal(&error, work)?),
     }
 }
@@ -45,7 +42,7 @@ pub(super) async fn act(world: &World, work: &Work, head: &CommitId, call: &Call
         body: world.redactor.clean(body(work, head, &call.assignment.task_id)),
         head: work.checkout.branch.clone(),
         base: work.checkout.base_branch.clone(),
-        draft: world.draft == Draft::Yes,
+        draft: world.draft == Draft::Yes || !is_sound(world, work),
     };
     match forge.create(&token, &new).await {
         Ok(created) => Ok(done(&created)),
@@ -60,6 +57,15 @@ pub(super) async fn act(world: &World, work: &Work, head: &CommitId, call: &Call
         },
         Err(error) => refusal(&error, work),
     }
+}
+
+/// Whether the agent came to its end, and its change passes the check where there is one.
+fn is_sound(world: &World, work: &Work) -> bool {
+    let checked = match &work.check {
+        Some(check) => check.passed(),
+        None => world.commands.check.is_none(),
+    };
+    checked && work.handover.cut.is_none()
 }
 
 fn forge(world: &World, work: &Work) -> Result<(Forge, Secret), Outcome> {

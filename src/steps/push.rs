@@ -4,7 +4,7 @@ use super::{World, failed, git_refusal, lost, not_found_out, or_outcome};
 use crate::adapters::git::{GitError, RemoteRefs};
 use crate::driver::{AnswerLost, Probe};
 use crate::ids::CommitId;
-use crate::machine::{Fact, Failure, Outcome, Work};
+use crate::machine::{Fact, Failure, Left, Outcome, Work};
 use crate::secret::Secret;
 
 pub(super) async fn probe(world: &World, work: &Work, head: &CommitId) -> Result<Probe, AnswerLost> {
@@ -16,10 +16,7 @@ pub(super) async fn probe(world: &World, work: &Work, head: &CommitId) -> Result
     };
     match look(world, work, secret.as_ref()).await {
         Ok(refs) => Ok(match standing(&refs, work, head) {
-            Standing::Absent => Probe::NotDone {
-                ran_ms: 0,
-                spent_micro_usd: 0,
-            },
+            Standing::Absent => Probe::NotDone(Left::default()),
             Standing::AtHead => Probe::Ended(done()),
             Standing::Elsewhere(outcome) => Probe::Ended(outcome),
         }),

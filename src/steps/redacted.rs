@@ -3,7 +3,7 @@
 //! The history in memory is the one that is written, so that a replay finds the same. The task's data stays as it came.
 
 use crate::driver::{AnswerLost, Probe};
-use crate::machine::{AgentReport, Fact, Outcome, PullRequest};
+use crate::machine::{AgentReport, CommandRun, Cut, Fact, Handover, Outcome, PullRequest};
 use crate::redact::Redactor;
 
 pub(super) fn probe(redactor: &Redactor, found: Result<Probe, AnswerLost>) -> Result<Probe, AnswerLost> {
@@ -36,14 +36,12 @@ fn outcome(redactor: &Redactor, outcome: Outcome) -> Outcome {
             trouble,
             cause,
             after_ms,
-            ran_ms,
-            spent_micro_usd,
+            left,
         } => Outcome::Retry {
             trouble,
             cause: redactor.clean(cause),
             after_ms,
-            ran_ms,
-            spent_micro_usd,
+            left,
         },
         Outcome::Failed { failure, cause, agent } => Outcome::Failed {
             failure,
@@ -54,13 +52,22 @@ fn outcome(redactor: &Redactor, outcome: Outcome) -> Outcome {
             failure,
             cause: redactor.clean(cause),
         },
-        Outcome::Superseded | Outcome::Parked { .. } => outcome,
+        Outcome::Superseded | Outcome::Parked(_) => outcome,
     }
 }
 
 fn fact(redactor: &Redactor, fact: Fact) -> Fact {
     match fact {
+        Fact::SetUp(run) => Fact::SetUp(command(redactor, run)),
         Fact::AgentEnded(said) => Fact::AgentEnded(report(redactor, said)),
+        Fact::Checked(run) => Fact::Checked(command(redactor, run)),
+        Fact::HandedOver(handover) => Fact::HandedOver(Handover {
+            cut: handover.cut.map(|cut| Cut {
+                failure: cut.failure,
+                cause: redactor.clean(cut.cause),
+            }),
+            ..handover
+        }),
         Fact::PullRequest(PullRequest { number, url }) => Fact::PullRequest(PullRequest {
             number,
             url: redactor.clean(url),
@@ -70,9 +77,15 @@ fn fact(redactor: &Redactor, fact: Fact) -> Fact {
         | Fact::Data { .. }
         | Fact::Token(_)
         | Fact::Cloned(_)
-        | Fact::HandedOver(_)
         | Fact::Pushed
         | Fact::Reported { .. } => fact,
+    }
+}
+
+fn command(redactor: &Redactor, run: CommandRun) -> CommandRun {
+    CommandRun {
+        output: redactor.clean(run.output),
+        ..run
     }
 }
 
@@ -82,10 +95,6 @@ fn report(redactor: &Redactor, said: AgentReport) -> AgentReport {
         summary: clean(said.summary),
         session_id: clean(said.session_id),
         model: clean(said.model),
-        cost_micro_usd: said.cost_micro_usd,
-        turns: said.turns,
-        input_tokens: said.input_tokens,
-        output_tokens: said.output_tokens,
-        ran_ms: said.ran_ms,
+        effort: said.effort,
     }
 }

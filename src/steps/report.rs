@@ -3,7 +3,7 @@
 use super::{World, lost, retry};
 use crate::adapters::api::{ApiError, Note};
 use crate::driver::{AnswerLost, Call};
-use crate::machine::{Ack, CLAIM_PAUSE_MS, ClaimPatience, Fact, Outcome, Trouble, Verdict};
+use crate::machine::{Ack, CLAIM_PAUSE_MS, ClaimPatience, Fact, Left, Outcome, Trouble, Verdict};
 
 pub(super) async fn act(
     world: &World,
@@ -23,8 +23,7 @@ pub(super) async fn act(
                     cause: "the API says that the task is claimed already: the verdict may have been dropped"
                         .to_owned(),
                     after_ms: Some(CLAIM_PAUSE_MS),
-                    ran_ms: 0,
-                    spent_micro_usd: 0,
+                    left: Left::default(),
                 });
             }
         },

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::adapters::forge::marker;
 use crate::ids::{CommitId, TaskId};
-use crate::machine::{AgentReport, Work};
+use crate::machine::{AgentReport, Effort, Work};
 use crate::task::Task;
 use crate::text::{count, cut};
 
@@ -49,15 +49,18 @@ pub(super) fn body(work: &Work, head: &CommitId, id: &TaskId) -> String {
 
 fn facts(work: &Work, head: &CommitId, id: &TaskId) -> Vec<(&'static str, String)> {
     let AgentReport {
+        model,
+        session_id,
+        effort,
+        summary: _,
+    } = &work.agent;
+    let Effort {
+        ran_ms,
         cost_micro_usd,
         turns,
         input_tokens,
         output_tokens,
-        model,
-        session_id,
-        ran_ms,
-        summary: _,
-    } = &work.agent;
+    } = effort;
     let handover = &work.handover;
     let mut facts = vec![
         ("task", format!("`{id}`")),
@@ -129,9 +132,12 @@ mod tests {
             },
             agent: AgentReport {
                 summary: Some(summary.to_owned()),
-                cost_micro_usd: Some(1_234_567),
-                turns: Some(3),
-                ran_ms: 61_000,
+                effort: Effort {
+                    cost_micro_usd: Some(1_234_567),
+                    turns: Some(3),
+                    ran_ms: 61_000,
+                    ..Effort::default()
+                },
                 ..AgentReport::default()
             },
             handover: Handover {
@@ -139,7 +145,10 @@ mod tests {
                 commits: 2,
                 files: 1,
                 flattened: None,
+                cut: None,
             },
+            agent_starts: 1,
+            check: None,
         }
     }
 

@@ -4,7 +4,7 @@ use super::{World, api_refusal, failed, seal_refusal};
 use crate::adapters::api::{ApiError, ConflictKind};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
-use crate::machine::{Fact, Failure, Outcome, TokenHistory, Trouble};
+use crate::machine::{Fact, Failure, Left, Outcome, TokenHistory, Trouble};
 use crate::seal::Sealed;
 
 /// A sealed token answers for itself. Without one the server is the arbiter: it is asked again.
@@ -14,10 +14,7 @@ pub(super) fn probe(world: &World) -> Probe {
             world.redactor.add(&sealed.token);
             Probe::Ended(done(&sealed))
         }
-        Ok(None) | Err(_) => Probe::NotDone {
-            ran_ms: 0,
-            spent_micro_usd: 0,
-        },
+        Ok(None) | Err(_) => Probe::NotDone(Left::default()),
     }
 }
 
@@ -67,8 +64,7 @@ fn refusal(error: &ApiError, history: TokenHistory) -> Result<Outcome, AnswerLos
             trouble: Trouble::MintFailed,
             cause: text,
             after_ms: None,
-            ran_ms: 0,
-            spent_micro_usd: 0,
+            left: Left::default(),
         }),
         // A 200 that cannot be read was the one time that the token was given.
         ApiError::TooLarge { .. } | ApiError::Malformed { .. } => Ok(failed(Failure::TokenAmbiguous, text)),

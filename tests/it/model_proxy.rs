@@ -598,7 +598,7 @@ async fn what_a_killed_attempt_spent_counts_for_the_next_one() {
         .collect();
     assert_eq!(told, ["0.03", "0.019"], "each is told what is left");
     let probes = bench.rows("probe", Some("agent"));
-    assert_eq!(probes[0]["body"]["spent_micro_usd"], 11_000, "{probes:?}");
+    assert_eq!(probes[0]["body"]["cost_micro_usd"], 11_000, "{probes:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -70,7 +70,12 @@ async fn killed_around_a_token_that_is_sealed_under_a_key_the_task_ends_once() {
 
 async fn killed_at(place: CrashPoint) {
     let outside = Outside::start().await;
-    let bench = Bench::new(&outside);
+    let bench = Bench::new(&outside)
+        .with("RUNNER_SETUP_COMMAND", "touch ../tmp/set-up")
+        .with(
+            "RUNNER_CHECK_COMMAND",
+            "test -e ../tmp/set-up && grep -q change change.txt",
+        );
     dies_at(place, &outside, &bench).await;
     is_over(place, &outside, &bench).await;
 }

@@ -8,11 +8,9 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use super::environment::{DEFAULT_PATH, Environment};
-use super::{MicroUsd, PrepareError, Standing, Start, Surroundings};
-use crate::ids::TaskId;
+use super::{Conversation, MicroUsd, PrepareError, Standing, Start, Surroundings};
+use crate::ids::SessionId;
 
 /// The version whose flags and output this was written for.
 pub const MEASURED_WITH: &str = "2.1.330";
@@ -26,27 +24,20 @@ pub struct Claude {
     pub program: PathBuf,
     /// `RUNNER_AGENT_MODEL`.
     pub model: Option<String>,
-    /// `RUNNER_AGENT_MAX_TURNS`.
-    pub max_turns: u32,
 }
 
-/// The conversation's id, the same for the same attempt at the same task: of the form of a UUID of version 5, from a
-/// SHA-256. Each attempt has its own, because Claude Code refuses to begin one twice.
-pub fn session_id(task: &TaskId, attempt: u32) -> String {
-    let digest = Sha256::digest(format!("runner session {task} {attempt}"));
-    let mut bytes = [0_u8; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    bytes[6] = 0x50 | (bytes[6] & 0x0f);
-    bytes[8] = 0x80 | (bytes[8] & 0x3f);
-    let digits = hex::encode(bytes);
-    format!(
-        "{}-{}-{}-{}-{}",
-        &digits[..8],
-        &digits[8..12],
-        &digits[12..16],
-        &digits[16..20],
-        &digits[20..]
-    )
+fn config_dir(home: &Path) -> PathBuf {
+    home.join(".claude")
+}
+
+/// Whether a conversation is on the disk: `projects/DIRECTORY/ID.jsonl`, where the directory is made from the working
+/// directory. Which one it is does not matter, since an id is used once.
+pub(super) fn knows(home: &Path, session: SessionId) -> bool {
+    let Ok(projects) = fs::read_dir(config_dir(home).join("projects")) else {
+        return false;
+    };
+    let name = format!("{session}.jsonl");
+    projects.flatten().any(|project| project.path().join(&name).is_file())
 }
 
 impl Claude {
@@ -86,14 +77,17 @@ impl Claude {
         if let Some(instructions) = instructions {
             args.extend(["--append-system-prompt-file".into(), instructions.into()]);
         }
-        args.extend(["--max-turns".into(), self.max_turns.to_string().into()]);
+        args.extend(["--max-turns".into(), surroundings.turns.to_string().into()]);
         args.extend(["--max-budget-usd".into(), budget.to_string().into()]);
         if let Some(model) = &self.model {
             // One word, so that a name which looks like an option stays a name.
             args.push(format!("--model={model}").into());
         }
-        let session = session_id(surroundings.task, surroundings.attempt);
-        args.extend(["--session-id".into(), session.into()]);
+        match surroundings.conversation {
+            Some(Conversation::Begin(id)) => args.extend(["--session-id".into(), id.to_string().into()]),
+            Some(Conversation::GoOn(id)) => args.extend(["--resume".into(), id.to_string().into()]),
+            None => {}
+        }
         args
     }
 }
@@ -105,7 +99,7 @@ fn environment(surroundings: &Surroundings<'_>) -> Result<Environment, PrepareEr
         env.set("ANTHROPIC_API_KEY", model.key.expose());
         env.past_proxies("127.0.0.1");
     }
-    env.set("CLAUDE_CONFIG_DIR", surroundings.home.join(".claude"));
+    env.set("CLAUDE_CONFIG_DIR", config_dir(surroundings.home));
     env.set("CLAUDE_CODE_TMPDIR", surroundings.tmp);
     env.set("DISABLE_AUTOUPDATER", "1");
     env.set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
@@ -161,7 +155,7 @@ mod tests {
 
     struct Room {
         room: tempfile::TempDir,
-        task: TaskId,
+        session: SessionId,
     }
 
     impl Room {
@@ -171,7 +165,7 @@ mod tests {
             fs::set_permissions(room.path().join("claude"), fs::Permissions::from_mode(0o755)).unwrap();
             Self {
                 room,
-                task: "my-task".parse().unwrap(),
+                session: SessionId::of(&"my-task".parse().unwrap(), 0),
             }
         }
 
@@ -188,14 +182,14 @@ mod tests {
                 }
             };
             agent.prepare(&Surroundings {
-                task: &self.task,
-                attempt: 1,
+                conversation: Some(Conversation::Begin(self.session)),
                 home: Path::new("/w/home"),
                 tmp: Path::new("/w/tmp"),
                 desk: self.room.path(),
                 instructions: Some("be brief"),
                 standing,
                 budget: MicroUsd::from_micros(2_500_000),
+                turns: 50,
                 model: Some(&Access {
                     url: "http://127.0.0.1:1".to_owned(),
                     key: Secret::new("dummy"),
@@ -210,7 +204,6 @@ mod tests {
         Agent::Claude(Claude {
             program: "claude".into(),
             model: Some("m".to_owned()),
-            max_turns: 50,
         })
     }
 
@@ -296,7 +289,7 @@ mod tests {
              --strict-mcp-config --settings DESK/claude-settings.json \
              --append-system-prompt-file DESK/claude-instructions.md --max-turns 50 --max-budget-usd 2.50 --model=m \
              --session-id 15f0d5e8-0000-5000-8000-000000000000"
-                .replace("15f0d5e8-0000-5000-8000-000000000000", &session_id(&room.task, 1))
+                .replace("15f0d5e8-0000-5000-8000-000000000000", &room.session.to_string())
         );
         let instructions = fs::read_to_string(room.room.path().join("claude-instructions.md")).unwrap();
         assert_eq!(instructions, "be brief");
@@ -307,21 +300,20 @@ mod tests {
         let missing = Agent::Claude(Claude {
             program: "no-such-agent".into(),
             model: None,
-            max_turns: 1,
         });
         let error = Room::new().prepare(&missing, Standing::User, &[]).unwrap_err();
         assert!(matches!(error, PrepareError::Missing { .. }), "{error}");
     }
 
     #[test]
-    fn a_session_belongs_to_one_attempt_at_one_task() {
-        let (one, other): (TaskId, TaskId) = ("a".parse().unwrap(), "b".parse().unwrap());
-        assert_eq!(session_id(&one, 1), session_id(&one, 1));
-        assert_ne!(session_id(&one, 1), session_id(&one, 2));
-        assert_ne!(session_id(&one, 1), session_id(&other, 1));
-        let id = session_id(&one, 1);
-        assert_eq!(id.len(), 36);
-        assert_eq!(&id[14..15], "5");
-        assert!("89ab".contains(&id[19..20]));
+    fn a_conversation_that_is_on_the_disk_is_gone_on_with() {
+        let room = Room::new();
+        let home = room.room.path();
+        assert!(!knows(home, room.session));
+        let projects = home.join(".claude/projects/-w-repo");
+        fs::create_dir_all(&projects).unwrap();
+        fs::write(projects.join(format!("{}.jsonl", room.session)), "").unwrap();
+        assert!(knows(home, room.session));
+        assert!(!knows(home, SessionId::of(&"my-task".parse().unwrap(), 1)));
     }
 }

@@ -79,6 +79,16 @@ pub async fn lay_tree(
     std::fs::rename(&partial, workspace_repo).map_err(GitError::io("rename", &partial))
 }
 
+/// Removes what a git that was killed has locked in a working tree's own repository, so that the next one can work.
+pub fn clear_stale_locks(workspace_repo: &Path) -> Result<(), GitError> {
+    let git_dir = workspace_repo.join(".git");
+    // A link or a file in its place is the agent's own doing: nothing is followed out of the tree.
+    if git_dir.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        super::clear_locks(&git_dir, &mut 0)?;
+    }
+    Ok(())
+}
+
 /// Removes a file, a link (never what it points to) or a whole tree, also one whose directories were made unreadable.
 pub(super) fn remove(path: &Path) -> Result<(), GitError> {
     let attempt = || match path.symlink_metadata() {

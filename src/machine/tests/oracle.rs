@@ -8,14 +8,14 @@ use strum::IntoEnumIterator;
 use super::super::*;
 use crate::task::sample;
 
-/// The contract's section 3, written out by hand: from, effect, to. `Reported` is reached by `report` from everywhere.
-pub(super) const EDGES: [(&str, &str, &str); 9] = [
+/// The contract's section 3, written out by hand: from, effect, to. `Reported` is reached by `report` from everywhere. What
+/// happens in the tree enters no state.
+pub(super) const EDGES: [(&str, &str, &str); 8] = [
     ("Assigned", "start", "Started"),
     ("Started", "data", "DataFetched"),
     ("DataFetched", "token", "TokenIssued"),
     ("TokenIssued", "clone", "Cloned"),
-    ("Cloned", "agent", "Cloned+agent"),
-    ("Cloned+agent", "handover", "AgentRan"),
+    ("Cloned", "handover", "AgentRan"),
     ("AgentRan", "push", "Pushed"),
     ("Pushed", "pull_request", "PrOpened"),
     ("*", "report", "Reported"),
@@ -29,25 +29,28 @@ pub(super) fn assignment() -> Assignment {
     }
 }
 
-pub(super) fn fact(effect: EffectName, changed: Changed) -> Fact {
+pub(super) fn fact(effect: EffectName, changed: Changed, cut: Option<Cut>) -> Fact {
     match effect {
         EffectName::Start => Fact::Started { told: true },
         EffectName::Data => Fact::Data { task: sample() },
         EffectName::Token => Fact::Token(TokenFacts {
             sha256_prefix: "00000000".to_owned(),
-            expires_at_ms: 0,
+            expires_at_ms: Millis::MAX / 2,
         }),
         EffectName::Clone => Fact::Cloned(Checkout {
             base: "a".repeat(40).parse().unwrap(),
             base_branch: "main".parse().unwrap(),
             branch: "runner/t-1".parse().unwrap(),
         }),
+        EffectName::Setup => Fact::SetUp(command(0)),
         EffectName::Agent => Fact::AgentEnded(AgentReport::default()),
+        EffectName::Check => Fact::Checked(command((changed == Changed::No).into())),
         EffectName::Handover => Fact::HandedOver(Handover {
             head: (changed == Changed::Yes).then(|| "b".repeat(40).parse().unwrap()),
             commits: 1,
             files: 1,
             flattened: None,
+            cut,
         }),
         EffectName::Push => Fact::Pushed,
         EffectName::PullRequest => Fact::PullRequest(PullRequest {
@@ -58,6 +61,15 @@ pub(super) fn fact(effect: EffectName, changed: Changed) -> Fact {
     }
 }
 
+fn command(code: i32) -> CommandRun {
+    CommandRun {
+        end: CommandEnd::Exit(code),
+        ran_ms: 1,
+        output: String::new(),
+    }
+}
+
+/// Whether the agent changed anything, and whether its change passes the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Changed {
     Yes,
@@ -74,15 +86,16 @@ pub(super) enum Op {
     ProbeDone(EffectName),
     Done(EffectName, EffectName, Changed),
     Retry(EffectName),
+    RetryAnew(EffectName),
     Fail(EffectName),
+    Cut(EffectName),
     GiveUp(EffectName),
     Supersede(EffectName),
     Park(EffectName),
     Conclude(VerdictKind),
     Note,
     /// Whatever the oracle thinks comes next, so that histories get deep.
-    Onward,
-    OnwardUnchanged,
+    Onward(Changed, usize),
 }
 
 fn any_effect() -> impl Strategy<Value = EffectName> {
@@ -99,14 +112,16 @@ pub(super) fn any_op() -> impl Strategy<Value = Op> {
         1 => any_effect().prop_map(Op::ProbeDone),
         1 => (any_effect(), any_effect()).prop_map(|(e, f)| Op::Done(e, f, Changed::Yes)),
         1 => any_effect().prop_map(Op::Retry),
+        1 => any_effect().prop_map(Op::RetryAnew),
         1 => any_effect().prop_map(Op::Fail),
+        1 => any_effect().prop_map(Op::Cut),
         1 => any_effect().prop_map(Op::GiveUp),
         1 => any_effect().prop_map(Op::Supersede),
         1 => any_effect().prop_map(Op::Park),
         2 => kinds.prop_map(Op::Conclude),
         1 => Just(Op::Note),
-        14 => Just(Op::Onward),
-        1 => Just(Op::OnwardUnchanged),
+        12 => (0_usize..4).prop_map(|which| Op::Onward(Changed::Yes, which)),
+        3 => (0_usize..4).prop_map(|which| Op::Onward(Changed::No, which)),
     ]
 }
 
@@ -119,17 +134,80 @@ pub(super) struct Oracle {
     pub(super) ended: Option<&'static str>,
     pub(super) verdict: Option<VerdictKind>,
     pub(super) changed: bool,
+    pub(super) cut: bool,
+    tree: InTheTree,
+}
+
+/// What is known of the work in the tree.
+#[derive(Debug, Clone, Default)]
+struct InTheTree {
+    set_up: bool,
+    ended: bool,
+    green: Option<bool>,
+    asked_to_mend: bool,
 }
 
 impl Oracle {
-    fn wanted(&self) -> Option<String> {
-        let state = self.state.as_deref()?;
+    /// What may be intended now.
+    fn wanted(&self) -> Vec<&'static str> {
+        let Some(state) = self.state.as_deref() else {
+            return Vec::new();
+        };
         if self.verdict.is_some() {
-            return (state != "Reported").then(|| "report".to_owned());
+            return if state == "Reported" {
+                Vec::new()
+            } else {
+                vec!["report"]
+            };
         }
-        let edge = EDGES.iter().find(|(from, _, _)| *from == state)?;
-        let blocked = self.ended.is_some() || (state == "AgentRan" && !self.changed);
-        (!blocked).then(|| edge.1.to_owned())
+        if self.ended.is_some() {
+            return Vec::new();
+        }
+        match state {
+            "Cloned" => self.in_the_tree(),
+            "AgentRan" if !self.changed => Vec::new(),
+            _ => EDGES
+                .iter()
+                .filter(|(from, _, _)| *from == state)
+                .map(|edge| edge.1)
+                .collect(),
+        }
+    }
+
+    fn in_the_tree(&self) -> Vec<&'static str> {
+        let tree = &self.tree;
+        let mending = tree.green == Some(false) && !tree.asked_to_mend;
+        let mut may = Vec::new();
+        if !tree.ended && !tree.set_up {
+            may.push("setup");
+        }
+        if !tree.ended || (mending && !self.cut) {
+            may.push("agent");
+        }
+        if tree.ended && !self.cut && tree.green.is_none() {
+            may.push("check");
+        }
+        if tree.ended || self.attempts.contains_key("agent") {
+            may.push("handover");
+        }
+        may
+    }
+
+    fn agent_ended(&mut self, cut: bool) {
+        if self.tree.ended {
+            self.tree.asked_to_mend = true;
+            self.tree.green = None;
+        }
+        self.tree.ended = true;
+        self.cut = cut;
+    }
+
+    /// Why unfinished work is handed over.
+    fn why_cut(&self) -> Option<Cut> {
+        (!self.tree.ended || self.cut).then(|| Cut {
+            failure: Failure::AgentTimedOut,
+            cause: String::new(),
+        })
     }
 
     /// Turns an operation into an event, and says whether it is legal; applies it if so.
@@ -150,13 +228,7 @@ impl Oracle {
                 (event, legal)
             }
             Op::Intend(effect, off) => self.intend(*effect, *off),
-            Op::ProbeNotDone(effect) => self.probe(
-                *effect,
-                Finding::NotDone {
-                    ran_ms: 1,
-                    spent_micro_usd: 0,
-                },
-            ),
+            Op::ProbeNotDone(effect) => self.probe(*effect, Finding::NotDone(Left::default())),
             Op::ProbeDone(effect) => self.probe(*effect, Finding::Done),
             Op::Done(effect, of, changed) => self.done(*effect, *of, *changed),
             Op::Retry(effect) => {
@@ -164,19 +236,41 @@ impl Oracle {
                     trouble: Trouble::Unreachable,
                     cause: String::new(),
                     after_ms: None,
-                    ran_ms: 0,
-                    spent_micro_usd: 0,
+                    left: Left::default(),
                 };
                 self.close(*effect, outcome, None)
             }
-            Op::Park(effect) => self.close(
-                *effect,
-                Outcome::Parked {
-                    ran_ms: 0,
-                    spent_micro_usd: 0,
-                },
-                None,
-            ),
+            Op::RetryAnew(effect) => {
+                let outcome = Outcome::Retry {
+                    trouble: Trouble::NothingToGoOnIn,
+                    cause: String::new(),
+                    after_ms: None,
+                    left: Left {
+                        next: Next::BeginAnew,
+                        ..Left::default()
+                    },
+                };
+                let (event, legal) = self.close(*effect, outcome, None);
+                if legal && *effect == EffectName::Agent {
+                    self.tree = InTheTree::default();
+                    self.cut = false;
+                }
+                (event, legal)
+            }
+            Op::Cut(effect) => {
+                let outcome = Outcome::Failed {
+                    failure: Failure::AgentTimedOut,
+                    cause: String::new(),
+                    agent: Some(AgentReport::default()),
+                };
+                let agent = *effect == EffectName::Agent;
+                let (event, legal) = self.close(*effect, outcome, (!agent).then_some("failed"));
+                if legal && agent {
+                    self.agent_ended(true);
+                }
+                (event, legal)
+            }
+            Op::Park(effect) => self.close(*effect, Outcome::Parked(Left::default()), None),
             Op::Supersede(effect) => self.close(*effect, Outcome::Superseded, Some("superseded")),
             Op::Fail(effect) => {
                 let outcome = Outcome::Failed {
@@ -194,12 +288,11 @@ impl Oracle {
                 self.close(*effect, outcome, Some("failed"))
             }
             Op::Conclude(kind) => self.conclude(*kind),
-            Op::Onward => self.onward(Changed::Yes),
-            Op::OnwardUnchanged => self.onward(Changed::No),
+            Op::Onward(changed, which) => self.onward(*changed, *which),
         }
     }
 
-    fn onward(&mut self, changed: Changed) -> (Event, bool) {
+    fn onward(&mut self, changed: Changed, which: usize) -> (Event, bool) {
         if self.state.is_none() {
             return self.step(&Op::Assign);
         }
@@ -207,11 +300,13 @@ impl Oracle {
             let effect: EffectName = effect.parse().unwrap();
             return self.done(effect, effect, changed);
         }
-        match self.wanted() {
+        let wanted = self.wanted();
+        match wanted.get(which % wanted.len().max(1)) {
             Some(effect) => self.intend(effect.parse().unwrap(), 0),
             None => self.conclude(match self.ended {
                 Some("superseded") => VerdictKind::Superseded,
                 Some(_) => VerdictKind::Failed,
+                None if self.cut => VerdictKind::Failed,
                 None => VerdictKind::Completed,
             }),
         }
@@ -221,22 +316,18 @@ impl Oracle {
         let name = effect.to_string();
         let right = self.attempts.get(&name).copied().unwrap_or(0) + 1;
         let attempt = right.saturating_add_signed(off.into());
-        let nothing_to_push = name == "push" && !self.changed;
-        let state_has_it = match (&self.verdict, self.state.as_deref()) {
-            (_, None | Some("Reported")) => false,
-            (Some(_), _) => name == "report",
-            (None, Some(state)) => {
-                self.ended.is_none()
-                    && !nothing_to_push
-                    && EDGES.iter().any(|(from, by, _)| *from == state && *by == name)
-            }
-        };
-        let legal = state_has_it && self.open.is_none() && attempt == right;
+        let legal = self.wanted().contains(&name.as_str()) && self.open.is_none() && attempt == right;
         if legal {
             self.attempts.insert(name.clone(), attempt);
             self.open = Some((name, attempt));
         }
-        (Event::Intended { effect, attempt, at: 0 }, legal)
+        let event = Event::Intended {
+            effect,
+            attempt,
+            session: None,
+            at: 0,
+        };
+        (event, legal)
     }
 
     fn is_open(&self, effect: EffectName) -> (u32, bool) {
@@ -248,7 +339,7 @@ impl Oracle {
 
     fn probe(&mut self, effect: EffectName, finding: Finding) -> (Event, bool) {
         let (attempt, legal) = self.is_open(effect);
-        if legal && matches!(finding, Finding::NotDone { .. }) {
+        if legal && matches!(finding, Finding::NotDone(_)) {
             self.open = None;
         }
         let event = Event::Probed {
@@ -281,23 +372,31 @@ impl Oracle {
         let (attempt, open) = self.is_open(effect);
         let unchanged_push = effect == EffectName::Push && !self.changed;
         let legal = open && effect == of && !unchanged_push;
+        let cut = self.why_cut();
         if legal {
             let state = self.state.clone().unwrap();
             let name = effect.to_string();
-            let edge = EDGES
-                .iter()
-                .find(|(from, by, _)| *by == name && (*from == state || *from == "*"));
-            self.state = edge.map(|(_, _, to)| (*to).to_owned());
+            let mut edges = EDGES.iter();
+            if let Some((_, _, to)) = edges.find(|(from, by, _)| *by == name && (*from == state || *from == "*")) {
+                self.state = Some((*to).to_owned());
+            }
             self.open = None;
-            if effect == EffectName::Handover {
-                self.changed = changed == Changed::Yes;
+            match name.as_str() {
+                "setup" => self.tree.set_up = true,
+                "agent" => self.agent_ended(false),
+                "check" => self.tree.green = Some(changed == Changed::Yes),
+                "handover" => {
+                    self.changed = changed == Changed::Yes;
+                    self.cut = cut.is_some();
+                }
+                _ => {}
             }
         }
         let event = Event::Ended {
             effect,
             attempt,
             outcome: Outcome::Done {
-                fact: fact(of, changed),
+                fact: fact(of, changed, cut),
             },
             at: 0,
         };
@@ -309,6 +408,7 @@ impl Oracle {
         let founded = match kind {
             VerdictKind::Completed => {
                 self.ended.is_none()
+                    && !self.cut
                     && (matches!(state, Some("Pushed" | "PrOpened")) || (state == Some("AgentRan") && !self.changed))
             }
             VerdictKind::Failed => self.ended != Some("superseded"),

@@ -1,0 +1,197 @@
+//! What an agent's end makes of its attempt.
+
+use std::time::Duration;
+
+use super::bill::Bill;
+use super::io_failure;
+use super::not_started;
+use crate::adapters::agent::{
+    AgentEnd, AgentReport as Said, AgentTrouble, Bounds, EndedBy, Judgement, MicroUsd, RunError,
+};
+use crate::machine::{AgentReport, AgentRun, Fact, Failure, Left, Next, OnTerm, Outcome, Trouble};
+use crate::process::{Ended, StartFailure, Stopped};
+use crate::steps::bounded;
+use crate::text::cut;
+
+/// What the agent said last is kept in a row, which is bounded: this many bytes of it, escapes and all.
+const SUMMARY_LIMIT: usize = 6 * 1024;
+/// What Claude Code says of a conversation that it cannot find.
+const UNKNOWN_CONVERSATION: &str = "No conversation found";
+
+/// Why an agent is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// The runner was told to stop.
+    Told,
+    /// It asked for more than it may spend.
+    Budget,
+}
+
+/// An attempt that is over, and what it was held to.
+pub(super) struct Attempt<'a> {
+    pub(super) end: &'a AgentEnd<Why>,
+    pub(super) run: &'a AgentRun,
+    pub(super) bounds: Bounds,
+    pub(super) bill: &'a Bill,
+    /// Whether the agent asked for more than it may spend.
+    pub(super) refused_for_budget: bool,
+    /// Whether it went on in its conversation.
+    pub(super) resumed: bool,
+    /// Where the next one begins, where this one came to no end.
+    pub(super) next: Next,
+    /// Over all attempts.
+    pub(super) budget: MicroUsd,
+    pub(super) on_term: OnTerm,
+}
+
+/// What a run that has no end to judge means.
+pub(super) fn not_run(error: &RunError) -> Outcome {
+    match error {
+        RunError::Transcript { path, source } => io_failure(path, source),
+        RunError::Launch(_) | RunError::TranscriptExists { .. } => not_started(&error.to_string()),
+    }
+}
+
+/// What an end means, by what ended it.
+pub(super) fn outcome(attempt: &Attempt<'_>) -> Outcome {
+    let Attempt { end, bill, .. } = attempt;
+    // What is done is done, whatever ended it.
+    if let Judgement::Succeeded(_) = end.judgement {
+        return judged(&end.judgement, &end.ended, bill, attempt.next);
+    }
+    // A terminal's Ctrl-C reaches the supervisor as well as the runner, and may reach it first.
+    let told = end.ended.stopped == Stopped::Asked && end.by == EndedBy::Itself;
+    match end.by {
+        EndedBy::Itself if told => interrupted(attempt),
+        EndedBy::Stop(Why::Told) => interrupted(attempt),
+        EndedBy::TimeOut => stopped(
+            attempt,
+            Failure::AgentTimedOut,
+            format!(
+                "It was stopped after {} s by {}.",
+                attempt.bounds.timeout.as_secs(),
+                attempt.run.time_left.bound.sentence()
+            ),
+        ),
+        // Refused, it may have gone by itself before it was stopped.
+        EndedBy::Stop(Why::Budget) => out_of_budget(attempt),
+        EndedBy::Itself | EndedBy::Idle | EndedBy::LingeredAfterResult if attempt.refused_for_budget => {
+            out_of_budget(attempt)
+        }
+        EndedBy::Idle => stopped(
+            attempt,
+            Failure::AgentIdle,
+            format!(
+                "It was silent for {} s (RUNNER_AGENT_IDLE_TIMEOUT), and was stopped.",
+                attempt.bounds.idle.unwrap_or_default().as_secs()
+            ),
+        ),
+        EndedBy::Itself | EndedBy::LingeredAfterResult if cannot_go_on(attempt) => Outcome::Retry {
+            trouble: Trouble::NothingToGoOnIn,
+            cause: bounded(format!("the agent begins anew: it said {:?}", end.stderr.trim())),
+            after_ms: None,
+            left: Left {
+                effort: bill.effort(end.judgement.report(), end.ended.ran),
+                next: Next::BeginAnew,
+            },
+        },
+        EndedBy::Itself | EndedBy::LingeredAfterResult => judged(&end.judgement, &end.ended, bill, attempt.next),
+    }
+}
+
+/// Whether it said that it does not know the conversation in which it was to go on.
+fn cannot_go_on(attempt: &Attempt<'_>) -> bool {
+    let said = match &attempt.end.judgement {
+        Judgement::Succeeded(_) => "",
+        Judgement::Failed { message, .. } => message,
+        Judgement::NoResult { stderr, .. } => stderr,
+    };
+    attempt.resumed && said.contains(UNKNOWN_CONVERSATION)
+}
+
+fn stopped(attempt: &Attempt<'_>, failure: Failure, cause: String) -> Outcome {
+    let Attempt { end, bill, .. } = attempt;
+    Outcome::Failed {
+        failure,
+        cause: bounded(cause),
+        agent: Some(reported(end.judgement.report(), &end.ended, bill)),
+    }
+}
+
+fn out_of_budget(attempt: &Attempt<'_>) -> Outcome {
+    let spent = attempt.bill.in_all(attempt.end.judgement.report());
+    let budget = attempt.budget;
+    stopped(
+        attempt,
+        Failure::AgentBudgetExceeded,
+        format!("It asked for more after it had spent ${spent} of ${budget}, and was stopped."),
+    )
+}
+
+fn interrupted(attempt: &Attempt<'_>) -> Outcome {
+    let Attempt { end, bill, .. } = attempt;
+    match attempt.on_term {
+        OnTerm::Park => Outcome::Parked(Left {
+            effort: bill.effort(end.judgement.report(), end.ended.ran),
+            next: attempt.next,
+        }),
+        OnTerm::Report => stopped(
+            attempt,
+            Failure::Interrupted,
+            "It was told to stop while the agent ran.".to_owned(),
+        ),
+    }
+}
+
+/// What a judgement means, where nothing but the agent itself ended it.
+pub(super) fn judged(judgement: &Judgement, ended: &Ended, bill: &Bill, next: Next) -> Outcome {
+    match judgement {
+        Judgement::Succeeded(said) => Outcome::Done {
+            fact: Fact::AgentEnded(reported(said, ended, bill)),
+        },
+        Judgement::Failed {
+            trouble,
+            message,
+            report,
+        } => Outcome::Failed {
+            failure: failure(*trouble, ended),
+            cause: bounded(message),
+            // One that was never started has left nothing.
+            agent: ended.failure.is_none().then(|| reported(report, ended, bill)),
+        },
+        Judgement::NoResult { exit, stderr, report } => Outcome::Retry {
+            trouble: Trouble::NoResult,
+            cause: bounded(format!("the agent ended with {exit} and no result: {}", stderr.trim())),
+            after_ms: None,
+            left: Left {
+                effort: bill.effort(report, ended.ran),
+                next,
+            },
+        },
+    }
+}
+
+fn failure(trouble: AgentTrouble, ended: &Ended) -> Failure {
+    match trouble {
+        AgentTrouble::TurnsExceeded => Failure::AgentTurnsExceeded,
+        AgentTrouble::BudgetExceeded => Failure::AgentBudgetExceeded,
+        AgentTrouble::Missing => Failure::AgentMissing,
+        AgentTrouble::NotStarted => match ended.failure {
+            Some(StartFailure::Sandbox { .. }) => Failure::SandboxUnavailable,
+            Some(_) | None => Failure::AgentMissing,
+        },
+        AgentTrouble::Failed | AgentTrouble::NotLoggedIn | AgentTrouble::Api { .. } | AgentTrouble::Interrupted => {
+            Failure::AgentFailed
+        }
+    }
+}
+
+fn reported(said: &Said, ended: &Ended, bill: &Bill) -> AgentReport {
+    let ran: Duration = ended.ran;
+    AgentReport {
+        summary: said.summary.as_deref().map(|text| cut(text, SUMMARY_LIMIT)),
+        session_id: said.session_id.as_deref().map(|id| cut(id, 200)),
+        model: said.model.as_deref().map(|name| cut(name, 200)),
+        effort: bill.effort(said, ran),
+    }
+}

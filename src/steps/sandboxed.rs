@@ -1,0 +1,96 @@
+//! What runs in the working tree runs in one sandbox: the agent, the operator's commands, git at the hand-over.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{World, bounded, failed};
+use crate::machine::{Failure, Left, Outcome, Trouble};
+use crate::process::{self, Input, Launch, LaunchError};
+use crate::sandbox::{Confinement, Demand, InForce};
+
+/// How long the processes of an earlier agent may take to die, after their runner did.
+const OLD_AGENT_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Waits until no process of an earlier agent lives: nothing of ours touches the workspace before.
+pub(super) async fn free(world: &World) -> Result<(), LaunchError> {
+    let lock = world.places.agent_lock();
+    let again = lock.clone();
+    let waited = tokio::task::spawn_blocking(move || process::wait_until_free(&lock, OLD_AGENT_PATIENCE).map(drop));
+    waited.await.unwrap_or(Err(LaunchError::LockHeld { lock: again }))
+}
+
+/// Everything that a git in the agent's tree is started with, but for itself.
+pub(super) async fn git(world: &World) -> Result<Launch, Outcome> {
+    let in_force = world.sandbox_in_force().await?;
+    let confinement = in_force
+        .as_ref()
+        .map(|in_force| {
+            let git = world.git.git_program();
+            let mut confinement = confinement(world, git, None);
+            confinement.read_only.push(world.git.objects());
+            exposes_nothing(world, in_force, confinement)
+        })
+        .transpose()?;
+    Ok(Launch {
+        runner: world.places.runner.clone(),
+        program: PathBuf::new(),
+        args: Vec::new(),
+        cwd: world.places.workspace.clone(),
+        env: Vec::new(),
+        stdin: Input::Null,
+        confinement,
+        require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
+        lock: world.places.agent_lock(),
+        report: world.places.agent_dir().join("handover.json"),
+        grace: world.kill_grace,
+    })
+}
+
+/// What a program of the agent's may reach.
+pub(super) fn confinement(world: &World, program: &Path, path: Option<&OsString>) -> Confinement {
+    let places = &world.places;
+    let path = path.map(OsString::as_os_str);
+    let mut confinement = Confinement::for_agent(&places.workspace, &places.home(), &places.tmp(), program, path);
+    confinement.ports = world.allowance.ports.clone();
+    confinement
+}
+
+/// What the agent may reach has nothing around it that it may not. Where nothing is hidden, that says nothing.
+pub(super) fn exposes_nothing(
+    world: &World,
+    in_force: &InForce,
+    confinement: Confinement,
+) -> Result<Confinement, Outcome> {
+    if !in_force.hides_files() {
+        return Ok(confinement);
+    }
+    let places = &world.places;
+    let mut hidden = vec![places.state.clone(), places.secrets.clone(), places.journal.clone()];
+    hidden.extend(places.seal_key.clone());
+    hidden.extend(places.model_key.clone());
+    match confinement.excludes(&hidden) {
+        Ok(()) => Ok(confinement),
+        Err(exposed) => Err(failed(Failure::SandboxUnavailable, exposed.to_string())),
+    }
+}
+
+/// What a file that cannot be written means.
+pub(super) fn io_failure(path: &Path, error: &std::io::Error) -> Outcome {
+    let text = format!("failed to write {}: {error}", path.display());
+    let full = matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    );
+    failed(if full { Failure::DiskFull } else { Failure::Internal }, text)
+}
+
+/// What could not be started may be started later.
+pub(super) fn not_started(cause: &str) -> Outcome {
+    Outcome::Retry {
+        trouble: Trouble::NoResult,
+        cause: bounded(format!("it could not be started: {cause}")),
+        after_ms: None,
+        left: Left::default(),
+    }
+}
