@@ -1,6 +1,7 @@
 //! What the model's proxy costs on the way: `cargo bench --bench model_proxy`. It prints and never fails on a figure.
 //!
-//! The model is a server of this process that says what it has ready; the client asks it directly, and through the proxy.
+//! The model is a server of this process that says what it has ready; the client asks it directly, through the proxy, and through
+//! one that only copies bytes: what a second hop costs whatever it does.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -11,8 +12,9 @@ use runner::adapters::agent::MicroUsd;
 use runner::adapters::model::{ModelKey, Prices, Proxy, Upstream};
 use runner::redact::Redactor;
 use runner::secret::Secret;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep_until;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -20,7 +22,12 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const REQUEST: usize = 50 * 1024;
 const LARGE: usize = 10 * 1000 * 1000;
 const FIRST_BYTES: usize = 500;
-const STREAMS: usize = 20;
+const STREAMS: usize = 40;
+const PACED_STREAMS: usize = 3;
+/// As a model's own pieces come: some kilobytes at a time.
+const PIECE: usize = 8 * 1024;
+/// Pieces a second, of 10 MB in a second: ten times as fast as the fastest model.
+const PACE: f64 = 10e6 / 8192.0;
 
 #[tokio::main(flavor = "multi_thread")]
 async fn main() -> Result<()> {
@@ -61,18 +68,32 @@ async fn main() -> Result<()> {
     let added = millis(passed.0) - millis(straight.0);
     println!("  added (aim: at most 2 ms)               {added:8.2} ms");
 
-    let (mut straight, mut passed) = (Vec::new(), Vec::new());
-    for _ in 0..STREAMS {
-        straight.push(direct.ask("large").await?.1);
-        passed.push(proxied.ask("large").await?.1);
+    let hop = TcpListener::bind("127.0.0.1:0").await?;
+    let mut copied = Client::to(hop.local_addr()?, key).await?;
+    tokio::spawn(async move { drop(copy(hop, model).await) });
+    for (what, query, streams) in [
+        ("10 MB of events", "large", STREAMS),
+        ("10 MB of events in a second", "paced", PACED_STREAMS),
+    ] {
+        let mut times = [Vec::new(), Vec::new(), Vec::new()];
+        for _ in 0..streams {
+            for (times, client) in times.iter_mut().zip([&mut direct, &mut copied, &mut proxied]) {
+                times.push(client.ask(query).await?.1);
+            }
+        }
+        let [direct, copied, proxied] = times.map(spread);
+        say(&format!("{what}, direct"), direct);
+        say("  through one that only copies", copied);
+        say("  through the proxy", proxied);
+        println!(
+            "  ratio of the proxy to direct            {:8.2}",
+            millis(proxied.0) / millis(direct.0)
+        );
+        println!(
+            "  ratio of the proxy to copying           {:8.2}",
+            millis(proxied.0) / millis(copied.0)
+        );
     }
-    let (straight, passed) = (spread(straight), spread(passed));
-    say("10 MB of events, direct", straight);
-    say("10 MB of events, through the proxy", passed);
-    println!(
-        "  ratio                                   {:8.2}",
-        millis(passed.0) / millis(straight.0)
-    );
     println!("{:?}", proxy.spent().total());
     Ok(())
 }
@@ -113,6 +134,20 @@ async fn serve(listener: TcpListener, large: Arc<[u8]>) {
     }
 }
 
+/// A proxy that only copies.
+async fn copy(listener: TcpListener, model: SocketAddr) -> Result<()> {
+    loop {
+        let (mut client, _) = listener.accept().await?;
+        let mut server = TcpStream::connect(model).await?;
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
+        tokio::spawn(async move {
+            let size = 64 * 1024;
+            copy_bidirectional_with_sizes(&mut client, &mut server, size, size).await
+        });
+    }
+}
+
 async fn answer(mut stream: TcpStream, large: &[u8]) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut read = Vec::new();
@@ -127,14 +162,18 @@ async fn answer(mut stream: TcpStream, large: &[u8]) -> Result<()> {
         if read.len() < head + 4 + REQUEST {
             continue;
         }
-        let is_large = find(&read, b"?large").is_some();
+        let (is_large, is_paced) = (find(&read, b"?large").is_some(), find(&read, b"?paced").is_some());
         read.clear();
         stream
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
             .await?;
-        if is_large {
-            // As a model's own pieces come: some kilobytes at a time.
-            for piece in large.chunks(8 * 1024) {
+        if is_large || is_paced {
+            let mut due = tokio::time::Instant::now();
+            for piece in large.chunks(PIECE) {
+                if is_paced {
+                    sleep_until(due).await;
+                    due += Duration::from_secs_f64(1.0 / PACE);
+                }
                 write_chunk(&mut stream, piece).await?;
             }
         } else {

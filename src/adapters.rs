@@ -10,5 +10,7 @@ pub mod git;
 pub mod http;
 pub mod model;
 
+mod skim;
+
 #[cfg(test)]
 pub(crate) mod hostile;

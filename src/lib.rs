@@ -26,6 +26,7 @@
 //! | [`driver`] | the one loop |
 //! | [`steps`] | one file an effect: probe, act, and what each outcome means |
 //! | [`adapters`] | clients of the task API, git, the forge, the agent and its model, each testable alone |
+//! | [`forwarder`] | tells the task API what the agent is doing, as it happens |
 //! | [`server`] | the listener, which only ever feeds the first transition |
 //! | [`policy`] | what a change may not have in it |
 //! | [`redact`] | secrets out of everything that is shown, sent or kept |
@@ -41,6 +42,7 @@ pub mod crash;
 pub mod doctor;
 pub mod driver;
 pub mod embedded;
+pub mod forwarder;
 pub mod ids;
 pub mod machine;
 pub mod policy;

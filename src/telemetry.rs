@@ -207,6 +207,11 @@ struct EffectLabel {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     state: String,
 }
@@ -220,6 +225,7 @@ pub struct Metrics {
     rows: Gauge<u64, AtomicU64>,
     attempts: Family<EffectLabels, Counter>,
     durations: Family<EffectLabel, Histogram>,
+    events: Family<ResultLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -240,6 +246,7 @@ impl Metrics {
         let durations = Family::<EffectLabel, Histogram>::new_with_constructor(|| {
             Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0])
         });
+        let events = Family::<ResultLabel, Counter>::default();
         let build = Info::new([("version", crate::VERSION)]);
         registry.register("build", "The program that runs", build);
         registry.register("state", "1 for the state that the task is in, else 0", state.clone());
@@ -256,6 +263,11 @@ impl Metrics {
             Unit::Seconds,
             durations.clone(),
         );
+        registry.register(
+            "events",
+            "What the agent did, by whether the task API was told",
+            events.clone(),
+        );
         for name in StateName::iter() {
             state
                 .get_or_create(&StateLabel {
@@ -270,7 +282,13 @@ impl Metrics {
             rows,
             attempts,
             durations,
+            events,
         }
+    }
+
+    /// Counts events of the agent that the task API was told, or was not.
+    pub(crate) fn count_events(&self, result: &'static str, count: u64) {
+        self.events.get_or_create(&ResultLabel { result }).inc_by(count);
     }
 
     /// The text that Prometheus scrapes.

@@ -3,14 +3,15 @@
 //! An [`Agent`] is prepared into a [`Start`], the steps make a [`crate::process::Launch`] of it, and [`run()`] runs that to
 //! its end. After a crash of the runner, [`probe`] says what the files that were left prove.
 
+mod activity;
 mod claude;
 mod command;
 mod environment;
 mod event;
 mod judge;
 mod money;
+mod plain;
 mod run;
-mod skim;
 mod stream;
 
 use std::ffi::OsString;
@@ -23,11 +24,12 @@ use thiserror::Error;
 use crate::adapters::model::Access;
 use crate::ids::SessionId;
 
+pub use activity::{Activity, ToolResult};
 pub use claude::{Claude, MEASURED_WITH};
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
 pub use run::{AgentEnd, Bounds, EndedBy, Probe, ProbeError, RunError, probe, run};
-pub use stream::{Activity, AgentReport, Conclusion, ResultEvent, Stream, StreamEnd, ToolResult};
+pub use stream::{AgentReport, Conclusion, ResultEvent, Stream, StreamEnd};
 
 /// `RUNNER_AGENT`.
 #[derive(

@@ -1,4 +1,4 @@
-//! The client of the task API (contract, section 2): task data, the one token, and status reports.
+//! The client of the task API (contract, section 2): task data, the one token, status reports and events.
 
 use std::fmt;
 use std::io;
@@ -259,14 +259,28 @@ impl TaskApi {
 
     /// `POST /status` of a body that is JSON already: the journal's bytes go out as they are, every time.
     pub async fn status(&self, body: &[u8], key: &str) -> Result<StatusAnswer, ApiError> {
+        let answer = self.post("status", body, key).await?;
+        accepted(&answer)
+    }
+
+    /// `POST /events` of a body that is JSON already. What a 200 says beside that is not looked at.
+    pub async fn events(&self, body: &[u8], key: &str) -> Result<(), ApiError> {
+        self.post("events", body, key).await.map(drop)
+    }
+
+    /// Whose client it is.
+    pub fn task(&self) -> &TaskId {
+        &self.task
+    }
+
+    async fn post(&self, call: &str, body: &[u8], key: &str) -> Result<Vec<u8>, ApiError> {
         let request = self
             .client
-            .post(self.base.task_call(&self.task, "status"))
+            .post(self.base.task_call(&self.task, call))
             .header(IDEMPOTENCY_KEY, key)
             .header(CONTENT_TYPE, "application/json")
             .body(body.to_vec());
-        let answer = self.call(request, ANSWER_LIMIT).await?;
-        accepted(&answer)
+        self.call(request, ANSWER_LIMIT).await
     }
 
     /// Sends one request; the body of a 200 is the answer.

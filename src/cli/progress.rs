@@ -56,12 +56,13 @@ impl Progress {
     fn agent(&self, activity: &Activity) {
         let text = match activity {
             Activity::Said(text) => format!("agent: {text}"),
-            Activity::Tool { name, summary } => format!("agent: {name} {summary}"),
+            Activity::Tool { name, summary, .. } => format!("agent: {name} {summary}"),
             Activity::Retry { attempt, of, status } => {
                 let status = status.map(|s| format!(" after {s}")).unwrap_or_default();
                 format!("agent: asks its model again{status} ({attempt} of {of})")
             }
-            Activity::ToolEnded(_) => return,
+            Activity::Error(text) => format!("agent: error: {text}"),
+            Activity::ToolEnded { .. } => return,
         };
         let text = self.redactor.clean(text);
         let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -1,6 +1,7 @@
 //! What the embedded servers were asked, kept for those who count.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Bytes;
@@ -12,6 +13,9 @@ use tokio::sync::watch;
 use crate::embedded::faults::{Ending, Endpoint, Faults, Handled};
 use crate::embedded::listening::Connection;
 
+/// How many bytes of bodies are kept in all. `runner run` has nobody who looks at them, and an agent may say anything.
+const BODIES_LIMIT: usize = 32 * 1024 * 1024;
+
 /// One request, as it came.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -21,7 +25,7 @@ pub struct Call {
     pub subject: String,
     /// Its headers, credentials among them.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Its body; empty where 32 MiB of bodies came before it.
     pub body: Vec<u8>,
     /// What became of it.
     pub ending: Ending,
@@ -43,13 +47,40 @@ impl Call {
 #[derive(Debug, Clone)]
 pub struct CallLog {
     calls: Arc<Mutex<Vec<Call>>>,
+    load: Arc<Load>,
     changed: watch::Sender<()>,
+}
+
+/// How many requests are under way at once, and how many bytes of bodies are kept.
+#[derive(Debug, Default)]
+struct Load {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    bodies: AtomicUsize,
+}
+
+/// One request under way, to its answer or until its client has gone.
+struct UnderWay(Arc<Load>);
+
+impl UnderWay {
+    fn begin(counted: &Arc<Load>) -> Self {
+        let now = counted.now.fetch_add(1, Ordering::SeqCst) + 1;
+        counted.most.fetch_max(now, Ordering::SeqCst);
+        Self(Arc::clone(counted))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Default for CallLog {
     fn default() -> Self {
         Self {
             calls: Arc::default(),
+            load: Arc::default(),
             changed: watch::Sender::new(()),
         }
     }
@@ -98,6 +129,11 @@ impl CallLog {
         self.lock().clone()
     }
 
+    /// How many requests were under way at the same time, at most.
+    pub fn most_at_once(&self) -> usize {
+        self.load.most.load(Ordering::SeqCst)
+    }
+
     /// Waits until `condition` holds; it is looked at again after each call that came in or ended.
     pub async fn until(&self, condition: impl Fn() -> bool) {
         let mut changed = self.changed.subscribe();
@@ -122,13 +158,16 @@ impl CallLog {
         T: Send + 'static,
         W: Future<Output = (Response, T)> + Send + 'static,
     {
+        let _under_way = UnderWay::begin(&self.load);
+        let before = self.load.bodies.fetch_add(arrival.body.len(), Ordering::SeqCst);
+        let kept = before < BODIES_LIMIT;
         let index = {
             let mut calls = self.lock();
             calls.push(Call {
                 endpoint,
                 subject,
                 headers: arrival.headers,
-                body: arrival.body.to_vec(),
+                body: if kept { arrival.body.to_vec() } else { Vec::new() },
                 ending: Ending::Open,
             });
             calls.len() - 1

@@ -27,6 +27,8 @@ pub enum Endpoint {
     Progress,
     /// `POST /status` of `completed` and `failed`.
     Verdict,
+    /// `POST /events`.
+    Events,
     /// The forge's list of pull requests.
     PullList,
     /// One pull request at the forge.

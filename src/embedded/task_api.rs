@@ -18,12 +18,20 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
+use crate::adapters::api::IDEMPOTENCY_KEY;
 use crate::embedded::calls::{Arrival, Call, CallLog};
 use crate::embedded::faults::{Ending, Endpoint, Faults, Times};
 use crate::embedded::listening::Listening;
 use crate::ids::{ApiUrl, InvalidName, TaskId};
 use crate::secret::Secret;
 use crate::task::TaskData;
+
+mod events;
+
+use events::Batch;
+
+/// How many events of one task are kept.
+const ACTIVITIES_LIMIT: usize = 10_000;
 
 /// Why the server did not start.
 #[derive(Debug, Error)]
@@ -116,6 +124,10 @@ pub struct Counts {
     pub acknowledgements: u32,
     /// Statuses that were recorded, each with its event's name, in order.
     pub events: Vec<String>,
+    /// `progress` statuses that were recorded, in order.
+    pub progress: Vec<Value>,
+    /// What was told by `POST /events`, each once, in order; the first 10,000.
+    pub activities: Vec<Value>,
 }
 
 /// Where a task stands, as the API sees it.
@@ -134,7 +146,15 @@ struct Task {
     standing: Standing,
     drop_verdicts: Times,
     repeat_note: RepeatNote,
+    last_batch: LastBatch,
     counts: Counts,
+}
+
+/// The last events that were recorded: what comes after them, and what comes a second time.
+#[derive(Debug, Default)]
+struct LastBatch {
+    key: Option<String>,
+    sequence: u64,
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +184,7 @@ impl TaskApiServer {
             .route("/api/v1/tasks/{task}/data", get(serve_data))
             .route("/api/v1/tasks/{task}/token", get(serve_token))
             .route("/api/v1/tasks/{task}/status", post(serve_status))
+            .route("/api/v1/tasks/{task}/events", post(serve_events))
             .with_state(Arc::clone(&shared));
         let listening = Listening::start(router).await?;
         let url = listening.base().parse()?;
@@ -189,6 +210,7 @@ impl TaskApiServer {
             standing: Standing::Open,
             drop_verdicts: Times::Next(0),
             repeat_note: RepeatNote::default(),
+            last_batch: LastBatch::default(),
             counts: Counts::default(),
         };
         self.shared.tasks().insert(id.to_string(), task);
@@ -301,6 +323,25 @@ async fn serve_status(State(shared): Shares, Path(id): Path<String>, arrival: Ar
     handled.response
 }
 
+async fn serve_events(State(shared): Shares, Path(id): Path<String>, arrival: Arrival) -> Response {
+    let authorized = shared.authorizes(&arrival.headers);
+    let batch = Batch::parse(&arrival.headers, &arrival.body);
+    let key = arrival.headers.get(&IDEMPOTENCY_KEY);
+    let key = key.and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (world, task) = (Arc::clone(&shared), id.clone());
+    let work = async move {
+        let response = match batch {
+            _ if !authorized => unauthorized(),
+            Ok(batch) => world.take_events(&task, batch, key),
+            Err(refused) => refused.into_response(),
+        };
+        (response, ())
+    };
+    let calls = &shared.calls;
+    let handled = calls.handle(&shared.faults, Endpoint::Events, id, arrival, work).await;
+    handled.response
+}
+
 /// What a status did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum StatusFate {
@@ -358,6 +399,27 @@ impl Shared {
         }
     }
 
+    /// Sequences rise over requests, too; the same request a second time is no news.
+    fn take_events(&self, id: &str, batch: Batch, key: Option<String>) -> Response {
+        self.with_open_task(id, |task| {
+            let last = &mut task.last_batch;
+            if key.is_some() && key == last.key {
+                return accepted(None);
+            }
+            if batch.first() <= last.sequence {
+                return failure(StatusCode::BAD_REQUEST, "a sequence that was there before");
+            }
+            *last = LastBatch {
+                key,
+                sequence: batch.last(),
+            };
+            let events = batch.events.into_iter().map(|(_, event)| event);
+            let room = ACTIVITIES_LIMIT.saturating_sub(task.counts.activities.len());
+            task.counts.activities.extend(events.take(room));
+            accepted(None)
+        })
+    }
+
     fn record(&self, id: &str, status: &Status, body: &[u8]) -> (Response, StatusFate) {
         let mut tasks = self.tasks();
         let Some(task) = tasks.get_mut(id) else {
@@ -386,6 +448,9 @@ impl Shared {
             Standing::Open => {
                 let name: &str = status.event.into();
                 task.counts.events.push(name.to_owned());
+                if status.event == StatusEvent::Progress {
+                    task.counts.progress.extend(serde_json::from_slice::<Value>(body));
+                }
                 if !terminal {
                     return (accepted(None), StatusFate::Recorded);
                 }
@@ -428,7 +493,8 @@ impl StatusEvent {
     }
 }
 
-/// Why a status is not looked at.
+/// Why a status, or events, are not looked at.
+#[derive(Debug)]
 enum StatusRefused {
     NotJsonType,
     Malformed(String),
@@ -436,10 +502,7 @@ enum StatusRefused {
 
 impl Status {
     fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Self, StatusRefused> {
-        let media_type = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok()?.split(';').next());
-        if media_type.map(str::trim) != Some("application/json") {
+        if !is_json(headers) {
             return Err(StatusRefused::NotJsonType);
         }
         serde_json::from_slice(body).map_err(|error| StatusRefused::Malformed(error.to_string()))
@@ -456,6 +519,14 @@ impl StatusRefused {
             Self::Malformed(why) => failure(StatusCode::BAD_REQUEST, &why),
         }
     }
+}
+
+/// Whether the request says that its body is JSON.
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok()?.split(';').next());
+    media_type.map(str::trim) == Some("application/json")
 }
 
 /// Whether the request carries this bearer token. The embedded world has no one to hide timing from.

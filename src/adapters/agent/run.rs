@@ -15,8 +15,9 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::AgentKind;
+use super::activity::Activity;
 use super::judge::{Judgement, judge};
-use super::stream::{Activity, Conclusion, Stream, StreamEnd};
+use super::stream::{Conclusion, Stream, StreamEnd};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::process::{Ended, Exit, Launch, LaunchError, ReportError, Running, Stopped, read_report};
 use crate::redact::{Redacted, Redactor, Scrub};
@@ -118,7 +119,8 @@ where
     let file = create(transcript)?;
     let mut watch = Watch {
         scrub: redactor.stream(),
-        stream: Stream::new(Redacted::new(file, &redactor), redactor),
+        transcript: Redacted::new(file, &redactor),
+        stream: Stream::new(redactor),
         stderr: Vec::new(),
         unwritten: None,
     };
@@ -127,10 +129,10 @@ where
     let (by, ended) = watch.follow(running, bounds, stop, &mut on_activity).await?;
     let rest = watch.scrub.finish();
     watch.stderr.extend(rest);
-    let (end, transcript_file) = watch.stream.finish(&mut on_activity);
+    let end = watch.stream.finish(&mut on_activity);
     let synced = match watch.unwritten {
         Some(error) => Err(error),
-        None => transcript_file.finish().and_then(|file| file.sync_all()),
+        None => watch.transcript.finish().and_then(|file| file.sync_all()),
     };
     synced.map_err(|source| RunError::Transcript {
         path: transcript.to_owned(),
@@ -163,7 +165,8 @@ fn create(path: &Path) -> Result<File, RunError> {
 }
 
 struct Watch<W> {
-    stream: Stream<W>,
+    transcript: W,
+    stream: Stream,
     stderr: Vec<u8>,
     scrub: Scrub,
     unwritten: Option<io::Error>,
@@ -246,9 +249,10 @@ impl<W: Write> Watch<W> {
     }
 
     fn take(&mut self, bytes: &[u8], on_activity: &mut (dyn FnMut(Activity) + Send)) {
-        if let Err(error) = self.stream.feed(bytes, on_activity) {
+        if let Err(error) = self.transcript.write_all(bytes) {
             self.unwritten.get_or_insert(error);
         }
+        self.stream.feed(bytes, on_activity);
     }
 
     fn complain(&mut self, bytes: &[u8]) {
@@ -335,12 +339,12 @@ pub fn probe(kind: AgentKind, transcript: &Path, report: &Path, started: SystemT
 
 fn read_all(mut file: File) -> io::Result<StreamEnd> {
     // What is in there was redacted when it was written.
-    let mut stream = Stream::new(io::sink(), Redactor::new());
+    let mut stream = Stream::new(Redactor::new());
     let mut chunk = vec![0; CHUNK];
     loop {
         match file.read(&mut chunk)? {
-            0 => return Ok(stream.finish(&mut |_| {}).0),
-            read => stream.feed(&chunk[..read], &mut |_| {})?,
+            0 => return Ok(stream.finish(&mut |_| {})),
+            read => stream.feed(&chunk[..read], &mut |_| {}),
         }
     }
 }

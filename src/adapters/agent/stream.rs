@@ -1,24 +1,39 @@
-//! Reads what an agent prints, line by line and in bounded memory: every byte goes to the transcript, and what the lines
-//! say is kept as a report.
+//! Reads what an agent prints, line by line and in bounded memory. What the lines say is kept as a report, and told as it
+//! happens; what is told is redacted before it is cut: half a secret is not known any more.
 
-use std::io::{self, Write};
+use std::borrow::Cow;
 
+use memchr::memchr;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::event::{Block, Content, Event};
+use super::activity::{Activity, Doings};
+use super::event::{Event, Message, Text};
 use super::money::MicroUsd;
-use super::skim::Skim;
+use super::plain::{LINE_LIMIT as PLAIN_LINE_LIMIT, Plain};
+use crate::adapters::skim::Skim;
 use crate::redact::Redactor;
 
 /// A longer line is not parsed as a whole: only its top level is looked at.
 const LINE_LIMIT: usize = 8 * 1024 * 1024;
+/// What is looked at there.
+const TOP_LEVEL: &[&str] = &[
+    "type",
+    "subtype",
+    "is_error",
+    "terminal_reason",
+    "api_error_status",
+    "num_turns",
+    "total_cost_usd",
+    "duration_ms",
+    "session_id",
+    "parent_tool_use_id",
+    "result",
+];
+/// How much room for a line is kept from one to the next, in bytes.
+const KEPT_ROOM: usize = 256 * 1024;
 /// How much of the last result's text is kept, in bytes.
 const SUMMARY_LIMIT: usize = 16 * 1024;
-/// How much of the end of the plain text is kept, in bytes.
-const PLAIN_LIMIT: usize = 8 * 1024;
-/// How many characters an [`Activity`] has at most.
-const ACTIVITY_LIMIT: usize = 200;
 
 /// What an agent said of its run. What it did not say is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,40 +59,6 @@ pub struct AgentReport {
     pub model: Option<String>,
     /// Running time over all results, in milliseconds.
     pub duration_ms: Option<u64>,
-}
-
-/// One thing that the agent did, for people who watch. Texts have at most 200 characters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Activity {
-    /// It said something.
-    Said(String),
-    /// It began to use a tool.
-    Tool {
-        /// The tool.
-        name: String,
-        /// What for, in a few words.
-        summary: String,
-    },
-    /// A tool came to its end.
-    ToolEnded(ToolResult),
-    /// Its request to the model is tried again.
-    Retry {
-        /// The number of the try.
-        attempt: u64,
-        /// How many there will be at most.
-        of: u64,
-        /// The HTTP status, where there was one.
-        status: Option<u16>,
-    },
-}
-
-/// How a tool came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToolResult {
-    /// It did its work.
-    Succeeded,
-    /// It failed, or was refused.
-    Failed,
 }
 
 /// What a result event says of the run.
@@ -130,42 +111,80 @@ enum Line {
     Dropped,
 }
 
-/// The reader. `W` is the transcript.
+impl Line {
+    const fn new() -> Self {
+        Self::Whole(Vec::new())
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Whole(line) if line.is_empty())
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        let bytes = if self.is_empty() {
+            bytes.trim_ascii_start()
+        } else {
+            bytes
+        };
+        match self {
+            Self::Whole(line) => {
+                let length = line.len() + bytes.len();
+                let is_object = line.first().or(bytes.first()) == Some(&b'{');
+                if length <= if is_object { LINE_LIMIT } else { PLAIN_LINE_LIMIT } {
+                    line.extend_from_slice(bytes);
+                } else if is_object {
+                    let mut skim = Skim::new(TOP_LEVEL);
+                    skim.feed(line);
+                    skim.feed(bytes);
+                    *self = Self::Skimmed(skim);
+                } else {
+                    *self = Self::Dropped;
+                }
+            }
+            Self::Skimmed(skim) => skim.feed(bytes),
+            Self::Dropped => {}
+        }
+    }
+}
+
+/// The reader.
 #[derive(Debug)]
-pub struct Stream<W> {
-    transcript: W,
+pub struct Stream {
     redactor: Redactor,
     line: Line,
+    doings: Doings,
+    plain: Plain,
     end: StreamEnd,
     background_tasks: usize,
 }
 
-impl<W: Write> Stream<W> {
-    /// Begins to read into `transcript`, which gets the bytes as they are. What is made of them is redacted before it is
-    /// cut: half a secret is not known any more.
-    pub fn new(transcript: W, redactor: Redactor) -> Self {
+impl Stream {
+    /// Begins to read. No secret that `redactor` knows is in what is made of it.
+    pub fn new(redactor: Redactor) -> Self {
         Self {
-            transcript,
+            doings: Doings::new(redactor.clone()),
+            plain: Plain::new(&redactor),
             redactor,
-            line: Line::Whole(Vec::new()),
+            line: Line::new(),
             end: StreamEnd::default(),
             background_tasks: 0,
         }
     }
 
-    /// Takes in what was read, cut anywhere. An error is the transcript's; the lines are read nevertheless.
-    pub fn feed(&mut self, bytes: &[u8], on_activity: &mut (dyn FnMut(Activity) + Send)) -> io::Result<()> {
-        let written = self.transcript.write_all(bytes);
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            match piece.split_last() {
-                Some((b'\n', rest)) => {
-                    self.extend(rest);
-                    self.end_line(on_activity);
-                }
-                Some(_) | None => self.extend(piece),
+    /// Takes in what was read, cut anywhere.
+    pub fn feed(&mut self, bytes: &[u8], on_activity: &mut (dyn FnMut(Activity) + Send)) {
+        let mut rest = bytes;
+        while let Some(end) = memchr(b'\n', rest) {
+            let line = &rest[..end];
+            if self.line.is_empty() && line.len() <= PLAIN_LINE_LIMIT {
+                self.whole(line, on_activity);
+            } else {
+                self.line.extend(line);
+                self.end_line(on_activity);
             }
+            rest = &rest[end + 1..];
         }
-        written
+        self.line.extend(rest);
     }
 
     /// Whether the agent has said all that it will say.
@@ -177,37 +196,25 @@ impl<W: Write> Stream<W> {
         }
     }
 
-    /// Takes in a last line without an end, and gives back the transcript.
-    pub fn finish(mut self, on_activity: &mut (dyn FnMut(Activity) + Send)) -> (StreamEnd, W) {
+    /// Takes in a last line without an end.
+    pub fn finish(mut self, on_activity: &mut (dyn FnMut(Activity) + Send)) -> StreamEnd {
         self.end_line(on_activity);
         self.end.conclusion = self.conclusion();
-        (self.end, self.transcript)
-    }
-
-    fn extend(&mut self, bytes: &[u8]) {
-        match &mut self.line {
-            Line::Whole(line) if line.len() + bytes.len() <= LINE_LIMIT => line.extend_from_slice(bytes),
-            Line::Whole(line) => {
-                let is_object = line.iter().chain(bytes).find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-                self.line = if is_object {
-                    let mut skim = Skim::default();
-                    skim.feed(line);
-                    skim.feed(bytes);
-                    Line::Skimmed(skim)
-                } else {
-                    Line::Dropped
-                };
-            }
-            Line::Skimmed(skim) => skim.feed(bytes),
-            Line::Dropped => {}
-        }
+        self.end.plain_text = self.plain.finish();
+        self.end
     }
 
     fn end_line(&mut self, on_activity: &mut (dyn FnMut(Activity) + Send)) {
-        match std::mem::replace(&mut self.line, Line::Whole(Vec::new())) {
-            Line::Whole(line) => self.whole(&line, on_activity),
+        match std::mem::replace(&mut self.line, Line::new()) {
+            Line::Whole(mut line) => {
+                self.whole(&line, on_activity);
+                if line.capacity() <= KEPT_ROOM {
+                    line.clear();
+                    self.line = Line::Whole(line);
+                }
+            }
             Line::Skimmed(skim) => {
-                if let Ok(event) = serde_json::from_value(skim.finish()) {
+                if let Ok(event) = serde_json::from_str(&top_of(skim)) {
                     self.take(event, on_activity);
                 }
             }
@@ -216,45 +223,37 @@ impl<W: Write> Stream<W> {
     }
 
     fn whole(&mut self, line: &[u8], on_activity: &mut (dyn FnMut(Activity) + Send)) {
-        let text = String::from_utf8_lossy(line);
-        let text = text.trim();
-        if text.is_empty() {
+        let line = line.trim_ascii();
+        if line.is_empty() {
             return;
         }
+        let text = str::from_utf8(line).map_or_else(|_| String::from_utf8_lossy(line), Cow::Borrowed);
         if !text.starts_with('{') {
-            self.plain(text);
+            self.plain.take(&text);
             return;
         }
-        let event = serde_json::from_str::<Event>(text).or_else(|_| {
+        let top;
+        let event = if let Ok(event) = serde_json::from_str::<Event<'_>>(&text) {
+            Ok(event)
+        } else {
             // Not quite JSON, or a field of an unexpected kind: what its top level says still counts.
-            let mut skim = Skim::default();
+            let mut skim = Skim::new(TOP_LEVEL);
             skim.feed(text.as_bytes());
-            serde_json::from_value(skim.finish())
-        });
+            top = top_of(skim);
+            serde_json::from_str(&top)
+        };
         match event {
             Ok(event) if !event.kind.is_empty() => self.take(event, on_activity),
-            Ok(_) | Err(_) => self.plain(text),
+            Ok(_) | Err(_) => self.plain.take(&text),
         }
     }
 
-    fn plain(&mut self, text: &str) {
-        let text = &*self.redactor.redact(text);
-        let kept = &mut self.end.plain_text;
-        if !kept.is_empty() {
-            kept.push('\n');
-        }
-        kept.push_str(last_bytes(text, PLAIN_LIMIT));
-        if kept.len() > PLAIN_LIMIT {
-            *kept = last_bytes(kept, PLAIN_LIMIT).to_owned();
-        }
-    }
-
-    fn take(&mut self, event: Event, on_activity: &mut (dyn FnMut(Activity) + Send)) {
-        match (event.kind.as_str(), event.subtype.as_deref()) {
+    fn take(&mut self, event: Event<'_>, on_activity: &mut (dyn FnMut(Activity) + Send)) {
+        match (&*event.kind, event.subtype.as_ref().map(|subtype| &*subtype.0)) {
             ("system", Some("init")) => {
                 self.end.conclusion = Conclusion::Open;
                 let report = &mut self.end.report;
-                let clean = |text| self.redactor.clean(text);
+                let clean = |text: Text<'_>| self.redactor.clean(text.into_string());
                 report.model = report.model.take().or(event.model.map(clean));
                 report.session_id = event.session_id.map(clean).or(report.session_id.take());
             }
@@ -266,14 +265,22 @@ impl<W: Write> Stream<W> {
                 of: event.max_retries.unwrap_or_default(),
                 status: event.error_status,
             }),
+            ("system", Some("permission_denied")) => {
+                let tool = event.tool_name.as_ref().map_or("a tool", |name| &*name.0);
+                let why = match &event.message {
+                    Some(Message::Plain(text)) => text,
+                    Some(Message::Full(_)) | None => "",
+                };
+                on_activity(self.doings.refused(tool, why));
+            }
             ("assistant" | "user", _) => {
                 // What a sub-agent says does not open the conversation again: it is a background task.
                 if event.parent_tool_use_id.is_none() {
                     self.end.conclusion = Conclusion::Open;
                 }
-                if let Some(Content::Blocks(blocks)) = event.message.map(|message| message.content) {
-                    let doings = blocks.into_iter().filter_map(|block| activity(block, &self.redactor));
-                    doings.for_each(on_activity);
+                let is_error = event.is_api_error_message == Some(true);
+                if let Some(Message::Full(message)) = event.message {
+                    self.doings.tell(&message.content, is_error, on_activity);
                 }
             }
             ("result", _) => self.take_result(event),
@@ -281,12 +288,13 @@ impl<W: Write> Stream<W> {
         }
     }
 
-    fn take_result(&mut self, event: Event) {
-        let text = event.result.or_else(|| event.errors.map(|errors| errors.join("; ")));
+    fn take_result(&mut self, event: Event<'_>) {
+        let text = event.result.map(Text::into_string);
+        let text = text.or_else(|| event.errors.map(|errors| errors.join("; ")));
         let text = text.map(|text| first_bytes(&self.redactor.redact(&text), SUMMARY_LIMIT).to_owned());
         let report = &mut self.end.report;
         report.summary.clone_from(&text);
-        let session_id = event.session_id.map(|id| self.redactor.clean(id));
+        let session_id = event.session_id.map(|id| self.redactor.clean(id.into_string()));
         report.session_id = session_id.or(report.session_id.take());
         let cost = event.total_cost_usd.and_then(MicroUsd::from_dollars);
         report.cost_usd = cost.or(report.cost_usd);
@@ -300,10 +308,10 @@ impl<W: Write> Stream<W> {
         }
         self.end.conclusion = Conclusion::Concluded;
         self.end.result = Some(ResultEvent {
-            subtype: event.subtype.unwrap_or_default(),
+            subtype: event.subtype.map(Text::into_string).unwrap_or_default(),
             // A result that does not say how it is has not succeeded.
             is_error: event.is_error.unwrap_or(true),
-            terminal_reason: event.terminal_reason,
+            terminal_reason: event.terminal_reason.map(Text::into_string),
             api_error_status: event.api_error_status,
             text,
         });
@@ -316,48 +324,26 @@ fn add(sum: &mut Option<u64>, more: Option<u64>) {
     }
 }
 
-fn activity(block: Block, redactor: &Redactor) -> Option<Activity> {
-    match block.kind.as_str() {
-        "text" => {
-            let text = block.text.unwrap_or_default();
-            let text = text.trim();
-            (!text.is_empty()).then(|| Activity::Said(first_characters(&redactor.redact(text))))
-        }
-        "tool_use" => {
-            let name = block.name.unwrap_or_default();
-            Some(Activity::Tool {
-                summary: first_characters(&redactor.clean(tool_summary(&name, &block.input))),
-                name: first_characters(&redactor.redact(&name)),
-            })
-        }
-        "tool_result" => Some(Activity::ToolEnded(if block.is_error == Some(true) {
-            ToolResult::Failed
-        } else {
-            ToolResult::Succeeded
-        })),
-        _ => None,
-    }
+/// The scalars at the top of an object, as an object.
+fn top_of(skim: Skim) -> String {
+    let found = skim.finish().into_iter();
+    let scalars = found.filter_map(|(name, text)| Some((name.to_owned(), scalar(&text)?)));
+    Value::Object(scalars.collect::<Map<_, _>>()).to_string()
 }
 
-/// What a tool is used for. Of an edit only the file: the text may be anything.
-fn tool_summary(name: &str, input: &Value) -> String {
-    let field = |field: &str| input.get(field).and_then(Value::as_str).unwrap_or_default();
-    match name {
-        "Read" => format!("Reading {}", field("file_path")),
-        "Write" => format!("Writing {}", field("file_path")),
-        "Edit" | "MultiEdit" => format!("Editing {}", field("file_path")),
-        "NotebookEdit" => format!("Editing {}", field("notebook_path")),
-        "Bash" => field("command").to_owned(),
-        "Grep" | "Glob" => format!("Searching for {}", field("pattern")),
-        "WebSearch" => format!("Searching for {}", field("query")),
-        "WebFetch" => format!("Fetching {}", field("url")),
-        "Agent" | "Task" => field("description").to_owned(),
-        _ => name.to_owned(),
+/// A string that was cut is closed where it still makes sense.
+fn scalar(text: &[u8]) -> Option<Value> {
+    let text = String::from_utf8_lossy(text);
+    if let Ok(value) = serde_json::from_str::<Value>(&text) {
+        return Some(value).filter(|value| !value.is_object() && !value.is_array());
     }
-}
-
-fn first_characters(text: &str) -> String {
-    text.chars().take(ACTIVITY_LIMIT).collect()
+    // The cut may have gone through a character.
+    let cut = text.strip_prefix('"')?.trim_end_matches('\u{fffd}');
+    // An escape is at most 12 characters (a pair of surrogates).
+    let mut ends = (0..=12)
+        .filter_map(|back| cut.len().checked_sub(back))
+        .filter(|end| cut.is_char_boundary(*end));
+    ends.find_map(|end| serde_json::from_str(&format!("\"{}\"", &cut[..end])).ok())
 }
 
 /// At most `limit` bytes from the beginning, cut between characters.

@@ -437,6 +437,64 @@ async fn a_status_that_is_not_to_the_letter_is_refused_and_not_recorded() {
 }
 
 #[tokio::test]
+async fn events_are_kept_as_they_came_and_the_same_request_a_second_time_is_no_news() {
+    let world = world().await;
+    let event = |sequence: u64| {
+        serde_json::json!({
+            "sequence": sequence, "timestamp": "2026-11-22T00:29:33.747Z", "type": "tool_result", "summary": "red",
+            "tool": "Bash", "input": {"command": "make"}, "output": {"success": false, "summary": "2 failed"},
+            "metadata": {"dropped": 3},
+        })
+    };
+    let body = |sequences: &[u64]| {
+        let events: Vec<Value> = sequences.iter().map(|sequence| event(*sequence)).collect();
+        serde_json::json!({"events": events}).to_string()
+    };
+    for (sequences, key) in [([1, 2], "k/1"), ([1, 2], "k/1"), ([7, 9], "k/7")] {
+        world.api.events(body(&sequences).as_bytes(), key).await.unwrap();
+    }
+    for sequences in [[7, 8], [9, 10], [11, 11], [12, 11]] {
+        let error = world.api.events(body(&sequences).as_bytes(), "k").await.unwrap_err();
+        assert!(
+            matches!(error, ApiError::Refused { status: 400, .. }),
+            "{sequences:?}: {error}"
+        );
+    }
+    assert_eq!(world.server.counts(&task()).activities, [1, 2, 7, 9].map(event));
+    world.server.end_elsewhere(&task());
+    let error = world.api.events(body(&[13]).as_bytes(), "k/13").await.unwrap_err();
+    assert!(matches!(error, ApiError::Gone { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn events_that_are_not_as_the_contract_has_them_are_refused() {
+    let world = world().await;
+    let time = "2026-11-22T00:29:33Z";
+    for bad in [
+        "not JSON".to_owned(),
+        "{}".to_owned(),
+        r#"{"events":[]}"#.to_owned(),
+        r#"{"events":[],"more":1}"#.to_owned(),
+        format!(r#"{{"events":[{{"sequence":0,"timestamp":"{time}","type":"thinking","summary":"s"}}]}}"#),
+        format!(r#"{{"events":[{{"sequence":-1,"timestamp":"{time}","type":"thinking","summary":"s"}}]}}"#),
+        format!(r#"{{"events":[{{"sequence":1,"timestamp":"{time}","type":"thinking","summary":" "}}]}}"#),
+        format!(r#"{{"events":[{{"sequence":1,"timestamp":"{time}","type":"thought","summary":"s"}}]}}"#),
+        format!(r#"{{"events":[{{"sequence":1,"timestamp":"{time}","type":"thinking"}}]}}"#),
+        format!(r#"{{"events":[{{"sequence":1,"timestamp":"{time}","type":"thinking","summary":"s","more":1}}]}}"#),
+        format!(r#"{{"events":[{{"sequence":1,"timestamp":"{time}","type":"tool_call","summary":"s","input":"i"}}]}}"#),
+        format!(
+            r#"{{"events":[{{"sequence":1,"timestamp":"{time}","type":"tool_result","summary":"s","output":{{}}}}]}}"#
+        ),
+        r#"{"events":[{"sequence":1,"timestamp":"1795307373","type":"thinking","summary":"s"}]}"#.to_owned(),
+        r#"{"events":[{"sequence":1,"timestamp":"2026-11-22T00:29:33","type":"thinking","summary":"s"}]}"#.to_owned(),
+    ] {
+        let error = world.api.events(bad.as_bytes(), "k").await.unwrap_err();
+        assert!(matches!(error, ApiError::Refused { status: 400, .. }), "{bad}: {error}");
+    }
+    assert!(world.server.counts(&task()).activities.is_empty());
+}
+
+#[tokio::test]
 async fn an_api_that_is_not_there_was_sent_nothing() {
     let error = api_at(&nobody_there().await).data().await.unwrap_err();
     assert!(matches!(error, ApiError::NotSent(_)), "{error}");

@@ -1,11 +1,17 @@
 //! Reads what a request to the model used from its answer as it passes: in any pieces, in bounded memory, at no delay.
 
+use memchr::{memchr, memmem};
 use serde::Deserialize;
+
+use crate::adapters::skim::Skim;
 
 /// A longer line is a piece of what the model says: usage is short.
 const LINE_LIMIT: usize = 256 * 1024;
-/// How much of one wanted value of a plain answer is kept.
-const VALUE_LIMIT: usize = 64 * 1024;
+/// What is read of a plain answer.
+const WANTED: &[&str] = &["model", "usage"];
+/// How the text of nearly all events begins, and which of them have text.
+const TYPE: &[u8] = b"{\"type\":\"";
+const DELTA: &[u8] = b"content_block_delta\"";
 /// What an event with a piece of text has around it, in bytes, and how many bytes a token has at least: for a stream that was
 /// cut off before it said what it used.
 const DELTA_FRAME: usize = 80;
@@ -119,7 +125,7 @@ enum Form {
     #[default]
     Other,
     Stream(Line),
-    Plain(TopLevel),
+    Plain(Skim),
 }
 
 impl Reader {
@@ -128,7 +134,7 @@ impl Reader {
         let kind = content_type.split(';').next().unwrap_or_default().trim();
         let form = match kind.to_ascii_lowercase().as_str() {
             "text/event-stream" => Form::Stream(Line::default()),
-            "application/json" => Form::Plain(TopLevel::default()),
+            "application/json" => Form::Plain(Skim::new(WANTED)),
             _ => Form::Other,
         };
         Self {
@@ -143,15 +149,20 @@ impl Reader {
         match &mut form {
             Form::Other => {}
             Form::Stream(line) => {
-                for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-                    line.extend(piece);
-                    if piece.ends_with(b"\n") {
-                        self.line(line);
+                let mut rest = bytes;
+                while let Some(end) = memchr(b'\n', rest) {
+                    if line.length == 0 {
+                        self.line(&rest[..end], end);
+                    } else {
+                        line.extend(&rest[..end]);
+                        self.line(&line.kept, line.length);
                         line.clear();
                     }
+                    rest = &rest[end + 1..];
                 }
+                line.extend(rest);
             }
-            Form::Plain(top) => top.feed(bytes),
+            Form::Plain(skim) => skim.feed(bytes),
         }
         self.form = form;
     }
@@ -159,13 +170,15 @@ impl Reader {
     /// Takes in the end, or that there will be none: what was cut off is guessed, so that cutting off is not free.
     pub(super) fn finish(&mut self) {
         match std::mem::take(&mut self.form) {
-            Form::Stream(line) => self.line(&line),
-            Form::Plain(top) => {
-                let (model, usage) = top.finish();
-                self.model = model.and_then(|text| serde_json::from_slice(&text).ok());
-                if let Some(said) = usage.and_then(|text| serde_json::from_slice::<Said>(&text).ok()) {
-                    self.usage.take(&said);
-                    self.known = Known::Whole;
+            Form::Stream(line) => self.line(&line.kept, line.length),
+            Form::Plain(skim) => {
+                for (name, text) in skim.finish() {
+                    if name == "model" {
+                        self.model = serde_json::from_slice(&text).ok();
+                    } else if let Ok(said) = serde_json::from_slice::<Said>(&text) {
+                        self.usage.take(&said);
+                        self.known = Known::Whole;
+                    }
                 }
             }
             Form::Other => {}
@@ -175,20 +188,20 @@ impl Reader {
         }
     }
 
-    fn line(&mut self, line: &Line) {
-        let Some(text) = line.kept.strip_prefix(b"data:") else {
+    /// Takes in a line, or the beginning of one of this length.
+    fn line(&mut self, line: &[u8], length: usize) {
+        let Some(text) = line.strip_prefix(b"data:") else {
             return;
         };
         let text = text.trim_ascii();
-        let head = &text[..text.len().min(64)];
-        if line.length > LINE_LIMIT || contains(head, b"\"content_block_delta\"") {
-            let tokens = line.length.saturating_sub(DELTA_FRAME).div_ceil(TOKEN_BYTES).max(1);
+        if length > LINE_LIMIT || is_delta(text) {
+            let tokens = length.saturating_sub(DELTA_FRAME).div_ceil(TOKEN_BYTES).max(1);
             self.guessed_output = self
                 .guessed_output
                 .saturating_add(u64::try_from(tokens).unwrap_or(u64::MAX));
             return;
         }
-        if !contains(text, b"\"usage\"") {
+        if memmem::find(text, b"\"usage\"").is_none() {
             return;
         }
         let Ok(event) = serde_json::from_slice::<StreamEvent>(text) else {
@@ -217,8 +230,12 @@ impl Known {
     }
 }
 
-fn contains(text: &[u8], what: &[u8]) -> bool {
-    text.windows(what.len()).any(|window| window == what)
+/// Whether this is a piece of what the model says. Most lines are, so it has to be cheap.
+fn is_delta(text: &[u8]) -> bool {
+    match text.strip_prefix(TYPE) {
+        Some(kind) => kind.starts_with(DELTA),
+        None => memmem::find(&text[..text.len().min(64)], DELTA).is_some(),
+    }
 }
 
 /// A line as it comes in. Of one that is too long the beginning is kept, and its length.
@@ -238,95 +255,6 @@ impl Line {
     fn clear(&mut self) {
         self.kept.clear();
         self.length = 0;
-    }
-}
-
-/// Picks `model` and `usage` out of a JSON object of any length.
-#[derive(Debug, Default)]
-struct TopLevel {
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
-    in_value: bool,
-    key: Vec<u8>,
-    value: Vec<u8>,
-    model: Option<Vec<u8>>,
-    usage: Option<Vec<u8>>,
-}
-
-impl TopLevel {
-    fn feed(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.step(byte);
-        }
-    }
-
-    fn step(&mut self, byte: u8) {
-        if self.in_string {
-            self.keep(byte);
-            if self.escaped {
-                self.escaped = false;
-            } else if byte == b'\\' {
-                self.escaped = true;
-            } else if byte == b'"' {
-                self.in_string = false;
-            }
-            return;
-        }
-        match byte {
-            b'"' => {
-                self.in_string = true;
-                self.keep(byte);
-            }
-            b'{' | b'[' => {
-                self.depth += 1;
-                if self.depth > 1 {
-                    self.keep(byte);
-                }
-            }
-            b'}' | b']' => {
-                self.depth = self.depth.saturating_sub(1);
-                if self.depth == 0 {
-                    self.end_value();
-                } else {
-                    self.keep(byte);
-                }
-            }
-            b':' if self.depth == 1 && !self.in_value => self.in_value = true,
-            b',' if self.depth == 1 => self.end_value(),
-            _ if byte.is_ascii_whitespace() => {}
-            _ => self.keep(byte),
-        }
-    }
-
-    /// A key is kept while it is read, a value where its key is wanted.
-    fn keep(&mut self, byte: u8) {
-        if !self.in_value {
-            if self.key.len() < VALUE_LIMIT {
-                self.key.push(byte);
-            }
-        } else if self.is_wanted() && self.value.len() < VALUE_LIMIT {
-            self.value.push(byte);
-        }
-    }
-
-    fn is_wanted(&self) -> bool {
-        matches!(self.key.as_slice(), b"\"model\"" | b"\"usage\"")
-    }
-
-    fn end_value(&mut self) {
-        let value = std::mem::take(&mut self.value);
-        match self.key.as_slice() {
-            b"\"model\"" => self.model = Some(value),
-            b"\"usage\"" => self.usage = Some(value),
-            _ => {}
-        }
-        self.key.clear();
-        self.in_value = false;
-    }
-
-    fn finish(self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        (self.model, self.usage)
     }
 }
 

@@ -86,9 +86,9 @@ fn ended(exit: Exit) -> Ended {
 }
 
 fn read(bytes: &[u8]) -> StreamEnd {
-    let mut stream = Stream::new(std::io::sink(), crate::redact::Redactor::new());
-    stream.feed(bytes, &mut |_| {}).unwrap();
-    stream.finish(&mut |_| {}).0
+    let mut stream = Stream::new(crate::redact::Redactor::new());
+    stream.feed(bytes, &mut |_| {});
+    stream.finish(&mut |_| {})
 }
 
 fn found(kind: AgentKind, exit: Exit, bytes: &[u8]) -> Judgement {

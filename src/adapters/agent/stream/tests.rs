@@ -1,25 +1,33 @@
 //! What may come through an agent's standard output, and what is made of it.
 
-use super::*;
+use serde_json::json;
 
-fn read(bytes: &[u8], piece: usize) -> (StreamEnd, Vec<Activity>, Vec<u8>) {
-    let mut stream = Stream::new(Vec::new(), Redactor::new());
+use super::super::activity::ToolResult;
+use super::super::plain;
+use super::*;
+use crate::secret::Secret;
+
+fn read(bytes: &[u8], piece: usize) -> (StreamEnd, Vec<Activity>) {
+    read_with(Redactor::new(), bytes, piece)
+}
+
+fn read_with(redactor: Redactor, bytes: &[u8], piece: usize) -> (StreamEnd, Vec<Activity>) {
+    let mut stream = Stream::new(redactor);
     let mut seen = Vec::new();
     for chunk in bytes.chunks(piece) {
-        stream.feed(chunk, &mut |activity| seen.push(activity)).unwrap();
+        stream.feed(chunk, &mut |activity| seen.push(activity));
     }
-    let (end, transcript) = stream.finish(&mut |activity| seen.push(activity));
-    (end, seen, transcript)
+    let end = stream.finish(&mut |activity| seen.push(activity));
+    (end, seen)
 }
 
 const RESULT: &str = r#"{"type":"result","subtype":"success","is_error":false,"result":"done","num_turns":2}"#;
 
 #[test]
-fn every_byte_is_in_the_transcript_wherever_the_reads_were_cut() {
+fn what_is_read_does_not_depend_on_where_the_reads_were_cut() {
     let bytes = [b"plain \xff\xfe text\n\0\0{\n".as_slice(), RESULT.as_bytes()].concat();
     for piece in [1, 3, 1000] {
-        let (end, _, transcript) = read(&bytes, piece);
-        assert_eq!(transcript, bytes);
+        let (end, _) = read(&bytes, piece);
         assert_eq!(
             end.report.summary.as_deref(),
             Some("done"),
@@ -38,96 +46,287 @@ fn every_byte_is_in_the_transcript_wherever_the_reads_were_cut() {
 fn a_result_with_bytes_that_are_no_json_still_says_how_it_is() {
     let bytes =
         b"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"num_turns\":\"many\",\"x\":\"\0\"}\n";
-    let (end, ..) = read(bytes, 1000);
+    let (end, _) = read(bytes, 1000);
     assert!(end.result.is_none(), "a count that is no number spoils the whole");
     let bytes = b"{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"x\":\"\0\xff\"}\n";
-    let (end, ..) = read(bytes, 1000);
+    let (end, _) = read(bytes, 1000);
     let result = end.result.unwrap();
     assert_eq!((result.subtype.as_str(), result.is_error), ("success", false));
 }
 
 #[test]
 fn a_result_that_does_not_say_how_it_is_has_not_succeeded() {
-    let (end, ..) = read(b"{\"type\":\"result\",\"subtype\":\"success\"}", 1000);
+    let (end, _) = read(b"{\"type\":\"result\",\"subtype\":\"success\"}", 1000);
     assert!(end.result.unwrap().is_error);
 }
 
 #[test]
 fn a_line_of_64_mib_is_read_in_bounded_memory_and_its_result_counts() {
-    let mut stream = Stream::new(io::sink(), Redactor::new());
+    let mut stream = Stream::new(Redactor::new());
     let filler = vec![b'x'; 64 * 1024];
     let ignore = &mut |_| {};
-    stream.feed(br#"{"usage":{"type":"none"},"result":""#, ignore).unwrap();
+    stream.feed(br#"{"usage":{"type":"none"},"result":""#, ignore);
     for _ in 0..1024 {
-        stream.feed(&filler, ignore).unwrap();
+        stream.feed(&filler, ignore);
         match &stream.line {
             Line::Whole(line) => assert!(line.len() <= LINE_LIMIT),
             Line::Skimmed(skim) => assert!(size_of_val(skim) < 1024),
             Line::Dropped => panic!("an object is not dropped"),
         }
     }
-    stream
-        .feed(
-            b"\",\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false}\n",
-            ignore,
-        )
-        .unwrap();
-    stream.feed(b"after\n", ignore).unwrap();
-    let (end, _) = stream.finish(ignore);
+    stream.feed(
+        b"\",\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false}\n",
+        ignore,
+    );
+    stream.feed(b"after\n", ignore);
+    let end = stream.finish(ignore);
     assert_eq!(end.report.summary.map(|text| text.len()), Some(SUMMARY_LIMIT));
     assert!(!end.result.unwrap().is_error);
     assert_eq!(end.plain_text, "after");
 }
 
 #[test]
-fn a_long_line_of_plain_text_is_dropped_and_the_next_is_read() {
-    let mut bytes = vec![b'y'; LINE_LIMIT + 1];
+fn a_long_string_is_cut_where_it_still_makes_sense() {
+    for filler in ["x", "ä", "\\n", "\\u00e4", "\\ud83d\\ude00"] {
+        for before in 0..13 {
+            let text = format!(
+                "{{\"result\":\"{}{}\",\"type\":\"result\"}}",
+                "y".repeat(before),
+                filler.repeat(80_000)
+            );
+            let mut skim = Skim::new(TOP_LEVEL);
+            skim.feed(text.as_bytes());
+            let top: Value = serde_json::from_str(&top_of(skim)).unwrap();
+            assert_eq!(top["type"], "result", "{filler}");
+            assert!(top["result"].as_str().unwrap().len() > 5_000, "{filler} after {before}");
+        }
+    }
+}
+
+#[test]
+fn a_long_line_of_plain_text_is_dropped_and_the_next_is_read_wherever_the_reads_were_cut() {
+    let mut bytes = b" \t ".to_vec();
+    bytes.resize(plain::LINE_LIMIT + 5, b'y');
     bytes.extend_from_slice(b"\nnext\n");
-    let (end, _, transcript) = read(&bytes, 64 * 1024);
-    assert_eq!(end.plain_text, "next");
-    assert_eq!(transcript.len(), bytes.len());
+    for piece in [64 * 1024, bytes.len()] {
+        assert_eq!(read(&bytes, piece).0.plain_text, "next");
+    }
 }
 
 #[test]
 fn plain_text_is_kept_from_its_end() {
     let text = "äöü\n".repeat(5_000);
-    let (end, ..) = read(text.as_bytes(), 999);
-    assert!(end.plain_text.len() <= PLAIN_LIMIT);
+    let (end, _) = read(text.as_bytes(), 999);
+    assert!(end.plain_text.len() <= plain::LIMIT);
     assert!(end.plain_text.ends_with("äöü\näöü"));
+    assert!(end.plain_text.len() > plain::LIMIT - 8);
+}
+
+#[test]
+fn a_secret_in_plain_text_is_taken_out_even_if_a_line_or_the_cut_divides_it() {
+    let redactor = Redactor::new();
+    redactor.add(&Secret::new("correct horse\nbattery staple"));
+    for before in [0, 65_500, 65_530] {
+        let text = format!("{}\ncorrect horse\nbattery staple\n", "x".repeat(before));
+        let (end, _) = read_with(redactor.clone(), text.as_bytes(), 1000);
+        assert!(
+            end.plain_text.ends_with("[redacted]"),
+            "{}",
+            &end.plain_text[end.plain_text.len().saturating_sub(40)..]
+        );
+    }
+}
+
+fn assistant(blocks: &Value) -> String {
+    format!("{}\n", json!({"type": "assistant", "message": {"content": blocks}}))
+}
+
+fn tool_use(name: &str, input: &Value) -> Activity {
+    let line = assistant(&json!([{"type": "tool_use", "id": "t1", "name": name, "input": input}]));
+    let (_, mut seen) = read(line.as_bytes(), 100);
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    seen.remove(0)
+}
+
+fn tool(name: &str, summary: &str, input: &Value) -> Activity {
+    Activity::Tool {
+        name: name.to_owned(),
+        summary: summary.to_owned(),
+        input: input.as_object().unwrap().clone(),
+    }
+}
+
+#[test]
+fn a_tool_is_told_by_what_it_is_used_for_and_what_is_written_by_its_length() {
+    for (name, input, summary, told) in [
+        (
+            "Read",
+            json!({"file_path": "/a", "limit": 3}),
+            "Reading /a",
+            json!({"file_path": "/a"}),
+        ),
+        (
+            "Write",
+            json!({"file_path": "/a", "content": "äöü\n"}),
+            "Writing /a",
+            json!({"file_path": "/a", "length": 4}),
+        ),
+        (
+            "Edit",
+            json!({"file_path": "/a", "old_string": "x", "new_string": ""}),
+            "Editing /a",
+            json!({"file_path": "/a", "old_length": 1, "new_length": 0}),
+        ),
+        (
+            "NotebookEdit",
+            json!({"notebook_path": "/n"}),
+            "Editing /n",
+            json!({"notebook_path": "/n"}),
+        ),
+        (
+            "Bash",
+            json!({"command": "ls\n", "description": "d"}),
+            "ls",
+            json!({"command": "ls"}),
+        ),
+        (
+            "Grep",
+            json!({"pattern": "p.*"}),
+            "Searching for p.*",
+            json!({"pattern": "p.*"}),
+        ),
+        (
+            "WebSearch",
+            json!({"query": "q"}),
+            "Searching for q",
+            json!({"query": "q"}),
+        ),
+        ("WebFetch", json!({"url": "u"}), "Fetching u", json!({"url": "u"})),
+        (
+            "Task",
+            json!({"description": "look", "prompt": "p"}),
+            "look",
+            json!({"description": "look"}),
+        ),
+        ("mcp__x__y", json!({"secret": "s"}), "mcp__x__y", json!({})),
+        ("Bash", json!({"command": 7}), "Bash", json!({})),
+        ("Read", json!({}), "Read", json!({})),
+        ("Read", json!("text"), "Read", json!({})),
+        ("", json!({}), "tool", json!({})),
+    ] {
+        let name_told = if name.is_empty() { "tool" } else { name };
+        assert_eq!(tool_use(name, &input), tool(name_told, summary, &told));
+    }
 }
 
 #[test]
 fn activities_are_short_and_cut_between_characters() {
-    let line = format!(
-        "{{\"type\":\"assistant\",\"message\":{{\"content\":[{{\"type\":\"text\",\"text\":\"{}\"}},{}]}}}}\n",
-        "ä".repeat(500),
-        r#"{"type":"tool_use","name":"Read","input":{"file_path":"/a"}},
-           {"type":"tool_use","name":"Bash","input":{"command":"ls"}},
-           {"type":"tool_use","name":"mcp__x__y","input":{"secret":"s"}}"#
-            .replace('\n', " ")
+    let (path, command) = ("ä".repeat(300), "ö".repeat(3_000));
+    assert_eq!(
+        tool_use("Read", &json!({"file_path": path})),
+        tool(
+            "Read",
+            &format!("Reading {}", "ä".repeat(192)),
+            &json!({"file_path": "ä".repeat(200)})
+        )
     );
-    let retry = r#"{"type":"system","subtype":"api_retry","attempt":2,"max_retries":10,"retry_delay_ms":587.5,"error_status":529}"#;
-    let user = r#"{"type":"user","message":{"content":[{"type":"tool_result","is_error":true,"content":[]}]}}"#;
-    let (_, seen, _) = read(format!("{line}{retry}\n{user}\n").as_bytes(), 100);
-    let tool = |name: &str, summary: &str| Activity::Tool {
-        name: name.to_owned(),
-        summary: summary.to_owned(),
+    let cut = "ö".repeat(500);
+    assert_eq!(
+        tool_use("Bash", &json!({"command": command})),
+        tool("Bash", &cut, &json!({"command": cut}))
+    );
+    let said = assistant(&json!([{"type": "text", "text": " "}, {"type": "text", "text": "😀".repeat(5_000)}]));
+    assert_eq!(read(said.as_bytes(), 100).1, [Activity::Said("😀".repeat(200))]);
+}
+
+#[test]
+fn what_is_told_is_redacted_before_it_is_cut() {
+    let redactor = Redactor::new();
+    let secret = "a-secret-of-some-length";
+    redactor.add(&Secret::new(secret));
+    for length in [190, 2_000, 100_000] {
+        let text = format!("{}{secret}{}", "x".repeat(190), "y".repeat(length));
+        let line = assistant(&json!([
+            {"type": "text", "text": text},
+            {"type": "tool_use", "name": "Bash", "input": {"command": text}},
+            {"type": "tool_result", "content": text},
+        ]));
+        let (_, seen) = read_with(redactor.clone(), line.as_bytes(), 1000);
+        assert_eq!(seen.len(), 3);
+        for activity in seen {
+            let told = format!("{activity:?}");
+            assert!(told.contains("[redacted]") && !told.contains("a-secret"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_tool_has_its_name_and_the_beginning_of_what_it_gave_back() {
+    let mut lines = String::new();
+    for n in 0..65 {
+        lines +=
+            &assistant(&json!([{"type": "tool_use", "id": format!("t{n}"), "name": format!("N{n}"), "input": {}}]));
+    }
+    for (id, is_error, content) in [
+        ("t64", json!(true), json!(" plain\ntext ")),
+        (
+            "t63",
+            json!(false),
+            json!([{"type": "image"}, {"type": "text", "text": "block"}]),
+        ),
+        ("t63", Value::Null, json!([])),
+        ("t0", Value::Null, Value::Null),
+    ] {
+        let block = json!([{"type": "tool_result", "tool_use_id": id, "is_error": is_error, "content": content}]);
+        let line = format!(
+            "{}\n",
+            json!({"type": "user", "parent_tool_use_id": "t1", "message": {"content": block}})
+        );
+        lines += &line;
+    }
+    let (_, seen) = read(lines.as_bytes(), 1000);
+    let ended = |tool: Option<&str>, result, summary: Option<&str>| Activity::ToolEnded {
+        tool: tool.map(str::to_owned),
+        result,
+        summary: summary.map(str::to_owned),
     };
+    assert_eq!(
+        seen[65..],
+        [
+            ended(Some("N64"), ToolResult::Failed, Some("plain\ntext")),
+            ended(Some("N63"), ToolResult::Succeeded, Some("block")),
+            ended(None, ToolResult::Succeeded, None),
+            // Too many were begun since.
+            ended(None, ToolResult::Succeeded, None),
+        ]
+    );
+}
+
+#[test]
+fn retries_errors_of_the_api_and_refused_tools_are_told() {
+    let lines = concat!(
+        r#"{"type":"system","subtype":"api_retry","attempt":2,"max_retries":10,"retry_delay_ms":587.5,"error_status":529,"error":"overloaded"}"#,
+        "\n",
+        r#"{"type":"assistant","is_api_error_message":true,"error":"unknown","message":{"content":[{"type":"text","text":"API Error: 529"}]}}"#,
+        "\n",
+        r#"{"type":"system","subtype":"permission_denied","tool_name":"Bash","tool_use_id":"t","message":"not in this mode"}"#,
+        "\n",
+        r#"{"type":"user","message":{"role":"user","content":"the prompt"}}"#,
+    );
+    let (end, seen) = read(lines.as_bytes(), 100);
     assert_eq!(
         seen,
         [
-            Activity::Said("ä".repeat(200)),
-            tool("Read", "Reading /a"),
-            tool("Bash", "ls"),
-            tool("mcp__x__y", "mcp__x__y"),
             Activity::Retry {
                 attempt: 2,
                 of: 10,
                 status: Some(529)
             },
-            Activity::ToolEnded(ToolResult::Failed)
+            Activity::Error("API Error: 529".to_owned()),
+            Activity::Error("Bash was refused: not in this mode".to_owned()),
         ]
     );
+    assert_eq!((end.plain_text.as_str(), end.conclusion), ("", Conclusion::Open));
 }
 
 #[test]
@@ -135,9 +334,9 @@ fn a_result_while_background_tasks_run_is_waited_behind() {
     let running = r#"{"type":"system","subtype":"background_tasks_changed","tasks":[{"task_id":"b"}]}"#;
     let idle = r#"{"type":"system","subtype":"background_tasks_changed","tasks":[]}"#;
     let turn = r#"{"type":"assistant","message":{"content":[]},"parent_tool_use_id":null}"#;
-    let mut stream = Stream::new(io::sink(), Redactor::new());
+    let mut stream = Stream::new(Redactor::new());
     let mut after = |line: &str| {
-        stream.feed(format!("{line}\n").as_bytes(), &mut |_| {}).unwrap();
+        stream.feed(format!("{line}\n").as_bytes(), &mut |_| {});
         stream.conclusion()
     };
     assert_eq!(after(running), Conclusion::Open);
@@ -145,23 +344,6 @@ fn a_result_while_background_tasks_run_is_waited_behind() {
     assert_eq!(after(idle), Conclusion::Concluded);
     assert_eq!(after(turn), Conclusion::Open);
     assert_eq!(after(RESULT), Conclusion::Concluded);
-    let (end, _) = stream.finish(&mut |_| {});
+    let end = stream.finish(&mut |_| {});
     assert_eq!(end.report.turns, Some(4), "turns are per result");
-}
-
-#[test]
-fn a_transcript_that_cannot_be_written_does_not_stop_the_reading() {
-    struct Full;
-    impl Write for Full {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::StorageFull.into())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut stream = Stream::new(Full, Redactor::new());
-    let line = format!("{RESULT}\n");
-    assert!(stream.feed(line.as_bytes(), &mut |_| {}).is_err());
-    assert_eq!(stream.conclusion(), Conclusion::Concluded);
 }
