@@ -342,7 +342,8 @@ impl<W: Execute> Driver<W> {
         let call = self.call(name, attempt)?;
         let world = Arc::clone(&self.world);
         let acted = self
-            .attend(async move { world.act(&effect, &call).await }, patience(name))
+            // In a box: what an effect holds over its awaits is large, and not every poll of the loop has to carry it.
+            .attend(Box::pin(async move { world.act(&effect, &call).await }), patience(name))
             .await?;
         let at = self.now();
         match acted {

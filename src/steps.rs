@@ -16,6 +16,7 @@ use crate::adapters::http::{self, HttpOptions, HttpSetupError, Proxies};
 use crate::adapters::model::Upstream;
 use crate::config::Settings;
 use crate::driver::{AnswerLost, Call, Execute, Probe};
+use crate::forwarder::Forwarder;
 use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
 use crate::machine::{Effect, Failure, Left, Millis, Note, Outcome, TokenFacts, Trouble};
 use crate::policy::{Bounds, Rules};
@@ -66,6 +67,7 @@ pub struct World {
     api_token_file: Option<PathBuf>,
     api_at: Option<ApiUrl>,
     watch: Watch,
+    forwarder: Forwarder,
     notes: Mutex<Vec<Note>>,
     rules: Rules,
     redactor: Redactor,
@@ -151,8 +153,8 @@ impl Places {
 
 impl World {
     /// Makes the clients. Opens nothing, connects nowhere. What it says of itself goes through `redactor`, which it tells of
-    /// every token that it gets.
-    pub fn new(settings: &Settings, redactor: Redactor) -> Result<Self, HttpSetupError> {
+    /// every token that it gets, and what the agent does through `forwarder`.
+    pub fn new(settings: &Settings, redactor: Redactor, forwarder: Forwarder) -> Result<Self, HttpSetupError> {
         let options = &settings.options;
         let clients = Clients::new(options.ca_file.clone())?;
         let runner = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
@@ -208,6 +210,7 @@ impl World {
             api_token_file: options.api_token_file.clone(),
             api_at: None,
             watch: Arc::new(|_| {}),
+            forwarder,
             notes: Mutex::new(Vec::new()),
             rules: Rules {
                 protected: options.protected_paths.clone(),
@@ -321,6 +324,10 @@ impl World {
     }
 
     async fn carry_out(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
+        // Nothing is told of a task before its `started`, and nothing after its verdict.
+        if !matches!(effect, Effect::Start { .. } | Effect::Report { .. }) {
+            self.forwarder.start(|| self.api(call), call.boot);
+        }
         match effect {
             Effect::Start { patience, within_ms } => start::act(self, *patience, *within_ms, call).await,
             Effect::Data => data::act(self, call).await,

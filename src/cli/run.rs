@@ -18,6 +18,7 @@ use crate::config::{Options, Role, Settings, state_home};
 use crate::driver::{Assigned, Driver, Parts};
 use crate::embedded::faults::Faults;
 use crate::embedded::task_api::{Mint, TaskApiServer};
+use crate::forwarder::Forwarder;
 use crate::ids::{GitRef, RepoUrl, TaskId};
 use crate::machine::{Assignment, Exit, Failure, Run as History, State};
 use crate::redact::Redactor;
@@ -216,7 +217,9 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     // What has no token needs none: a repository that is a path.
     let token = token.unwrap_or_else(|| Secret::new("none-needed"));
     let progress = Progress::new(redactor.clone());
-    let world = World::new(&settings, redactor.clone())?
+    let metrics = Metrics::new();
+    let forwarder = Forwarder::new(clock(), metrics.clone());
+    let world = World::new(&settings, redactor.clone(), forwarder.clone())?
         .with_api_at(api.api_url().clone())
         .with_watch(progress.watch());
     let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
@@ -236,13 +239,17 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
         source,
     })?;
     api.add_task(&id, data, Mint::fixed(token, TOKEN_LIFETIME));
-    let telemetry = Telemetry::new(watch::Sender::new(Status::starting()), Metrics::new());
+    let telemetry = Telemetry::new(watch::Sender::new(Status::starting()), metrics);
     let mut driver = Driver::start(Parts {
         opened,
         world,
         policy: settings.policy(),
         clock: clock(),
-        observers: vec![Box::new(telemetry), Box::new(progress.clone())],
+        observers: vec![
+            Box::new(telemetry),
+            Box::new(progress.clone()),
+            Box::new(forwarder.observer()),
+        ],
         inbox: None,
         term: term(settings.options.term_grace),
     })?;

@@ -10,6 +10,7 @@ use super::CliError;
 use super::local::{clock, on_runtime, term, tidy};
 use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Parts};
+use crate::forwarder::Forwarder;
 use crate::redact::Redactor;
 use crate::server::{self, Listener, router};
 use crate::steps::World;
@@ -17,6 +18,8 @@ use crate::survival::{self, Ground};
 use crate::telemetry::{Metrics, Status, Telemetry};
 use crate::{process, record};
 
+/// How long what the agent did last may take to be told, where the task is left to the next start.
+const LAST_EVENTS: Duration = Duration::from_millis(200);
 /// How long answers under way may take once the process is about to end. A peer that holds a line open waits in vain.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -44,7 +47,9 @@ impl Serve {
 
 async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     // What can be refused is refused before anything is made: exit 2 has touched nothing.
-    let world = World::new(&settings, redactor)?;
+    let metrics = Metrics::new();
+    let forwarder = Forwarder::new(clock(), metrics.clone());
+    let world = World::new(&settings, redactor, forwarder.clone())?;
     let address = settings.options.listen;
     let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;
@@ -58,7 +63,6 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     }
     let (inbox, requests) = mpsc::channel(16);
     let status = watch::Sender::new(Status::starting());
-    let metrics = Metrics::new();
     let routes = router(Listener {
         inbox,
         status: status.subscribe(),
@@ -71,7 +75,10 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
         world,
         policy: settings.policy(),
         clock: clock(),
-        observers: vec![Box::new(Telemetry::new(status, metrics))],
+        observers: vec![
+            Box::new(Telemetry::new(status, metrics)),
+            Box::new(forwarder.observer()),
+        ],
         inbox: Some(requests),
         term: term(settings.options.term_grace),
     })?;
@@ -79,6 +86,8 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     let (end, ended) = oneshot::channel::<()>();
     let serving = tokio::spawn(server::serve(listener, routes, ended));
     let exit = driver.drive().await;
+    // A task that is left to the next start has told nothing of its end, and its events are in time still.
+    forwarder.close(LAST_EVENTS).await;
     if let Ok(exit) = &exit {
         tidy(*exit, &settings);
     }

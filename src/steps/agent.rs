@@ -161,11 +161,15 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
             // Without anybody who could tell, nobody does.
             Ok(_) = told.wait_for(|stopping| *stopping != Stopping::No) => Why::Told,
             () = out_of_budget(model.as_ref()) => Why::Budget,
+            () = world.forwarder.ended_elsewhere() => Why::EndedElsewhere,
         }
     };
     let kind = world.agent.kind();
-    let watch = world.watch.clone();
-    let on_activity = move |activity| watch(&activity);
+    let (watch, forwarder) = (world.watch.clone(), world.forwarder.clone());
+    let on_activity = move |activity| {
+        watch(&activity);
+        forwarder.activity(&activity);
+    };
     let end = agent::run(
         kind,
         &launch,

@@ -1,9 +1,16 @@
 //! `report`: the verdict's frozen bytes, under their frozen key, until somebody takes them.
 
+use std::time::Duration;
+
 use super::{World, lost, retry};
 use crate::adapters::api::{ApiError, Note};
 use crate::driver::{AnswerLost, Call};
-use crate::machine::{Ack, CLAIM_PAUSE_MS, ClaimPatience, Fact, Left, Outcome, Trouble, Verdict};
+use crate::machine::{Ack, CLAIM_PAUSE_MS, ClaimPatience, Fact, Left, Outcome, Stopping, Trouble, Verdict};
+
+/// How long what the agent did last may take to be told, before the verdict is.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
+/// The same where the runner was told to stop: what is left of the grace is the verdict's.
+const LAST_EVENTS_IN_A_HURRY: Duration = Duration::from_millis(100);
 
 pub(super) async fn act(
     world: &World,
@@ -11,6 +18,12 @@ pub(super) async fn act(
     claims: ClaimPatience,
     call: &Call,
 ) -> Result<Outcome, AnswerLost> {
+    // Nothing is told of a task after its verdict.
+    let within = match *call.stop.borrow() {
+        Stopping::No => LAST_EVENTS,
+        Stopping::Grace | Stopping::Over => LAST_EVENTS_IN_A_HURRY,
+    };
+    world.forwarder.close(within).await;
     let ack = match world.api(call).status(verdict.body.as_bytes(), &verdict.key).await {
         Ok(answer) => match answer.note {
             None | Some(Note::Other(_)) => Ack::Accepted,

@@ -8,6 +8,7 @@ use runner::embedded::faults::{Endpoint, Fault, Times};
 use runner::embedded::task_api::{Counts, Mint};
 use runner::secret::Secret;
 use runner::task::TaskData;
+use serde_json::json;
 
 use crate::harness::{Bench, CANARY, Outside, WAITING_AGENT, data, until};
 
@@ -255,6 +256,54 @@ async fn an_api_that_stays_away_is_waited_for_as_long_as_the_patience_lasts_and_
         trial.ends_with(1).await;
         trial.failed("ApiUnreachable");
     }
+}
+
+/// It says something, and would go on for ever.
+const TALKING_AGENT: &str = r#"cat > /dev/null
+echo '{"type":"assistant","message":{"content":[{"type":"text","text":"at work"}]}}'
+echo half > half.txt
+exec sleep 1000"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_task_was_ended_elsewhere_is_stopped_and_nothing_of_it_is_sent() {
+    let faults = once(Endpoint::Events, says(410, "task is already terminal"));
+    let mut trial = Trial::faulty(&faults).await;
+    trial.bench = trial.bench.with("RUNNER_AGENT_COMMAND", TALKING_AGENT);
+    trial.ends_with(0).await;
+    let counts = trial.counts();
+    assert!(counts.verdicts_received.is_empty(), "{:?}", counts.verdicts_received);
+    assert!(trial.outside.forge.pulls().is_empty());
+    assert!(trial.outside.branch().await.is_none());
+    let rows = trial.bench.dump();
+    let verdict = rows.iter().find(|row| row["kind"] == "verdict").unwrap();
+    assert_eq!(verdict["body"]["event"], "superseded", "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_hears_what_the_agent_does_and_each_state_and_nothing_after_the_verdict() {
+    let mut trial = Trial::new().await;
+    let agent = TALKING_AGENT.replace("exec sleep 1000", "true");
+    trial.bench = trial.bench.with("RUNNER_AGENT_COMMAND", &agent);
+    trial.ends_with(0).await;
+    let counts = trial.counts();
+    let told: Vec<_> = counts
+        .activities
+        .iter()
+        .map(|told| (&told["type"], &told["summary"]))
+        .collect();
+    assert_eq!(told, [(&json!("thinking"), &json!("at work"))]);
+    assert_eq!(counts.activities[0]["sequence"], 1_000_000_001_u64);
+    let last = counts
+        .progress
+        .last()
+        .map(|told| told["message"].as_str().unwrap_or_default().to_owned());
+    assert_eq!(last.as_deref(), Some("PrOpened"), "{:?}", counts.progress);
+    assert_eq!(
+        counts.events.last().map(String::as_str),
+        Some("completed"),
+        "{:?}",
+        counts.events
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,7 @@ async fn each_state_between_the_assignment_and_the_verdict_is_told_once_and_a_ne
     let intended = |effect| Event::Intended {
         effect,
         attempt: 1,
+        session: None,
         at: 0,
     };
     let done = |effect, fact| Event::Ended {

@@ -25,6 +25,8 @@ pub(super) enum Why {
     Told,
     /// It asked for more than it may spend.
     Budget,
+    /// The task was ended elsewhere.
+    EndedElsewhere,
 }
 
 /// An attempt that is over, and what it was held to.
@@ -55,14 +57,17 @@ pub(super) fn not_run(error: &RunError) -> Outcome {
 /// What an end means, by what ended it.
 pub(super) fn outcome(attempt: &Attempt<'_>) -> Outcome {
     let Attempt { end, bill, .. } = attempt;
-    // What is done is done, whatever ended it.
-    if let Judgement::Succeeded(_) = end.judgement {
+    // What is done is done, whatever ended it, but for a task that is nobody's any more.
+    if let Judgement::Succeeded(_) = end.judgement
+        && end.by != EndedBy::Stop(Why::EndedElsewhere)
+    {
         return judged(&end.judgement, &end.ended, bill, attempt.next);
     }
     // A terminal's Ctrl-C reaches the supervisor as well as the runner, and may reach it first.
     let told = end.ended.stopped == Stopped::Asked && end.by == EndedBy::Itself;
     match end.by {
         EndedBy::Itself if told => interrupted(attempt),
+        EndedBy::Stop(Why::EndedElsewhere) => Outcome::Superseded,
         EndedBy::Stop(Why::Told) => interrupted(attempt),
         EndedBy::TimeOut => stopped(
             attempt,
