@@ -39,6 +39,8 @@ mod start;
 mod text;
 mod token;
 
+pub use prompt::{DumpError, Told};
+
 /// Who is told what the agent is doing.
 pub type Watch = Arc<dyn Fn(&Activity) + Send + Sync>;
 
@@ -49,6 +51,7 @@ pub struct World {
     seal: Seal,
     agent: Agent,
     allowance: agent::Allowance,
+    instructions: prompt::Instructions,
     model: Option<Upstream>,
     author: Author,
     places: Places,
@@ -175,6 +178,10 @@ impl World {
                     .filter(|name| !name.is_empty())
                     .cloned()
                     .collect(),
+            },
+            instructions: prompt::Instructions {
+                operator: settings.instructions.clone(),
+                repo_config: options.repo_config,
             },
             model: settings.model.clone(),
             author: options.git_author.clone(),

@@ -6,9 +6,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{World, bounded, failed, lost, or_outcome, prompt};
+use super::prompt::{self, Told};
+use super::{World, bounded, failed, lost, or_outcome};
 use crate::adapters::agent::{
-    self, Agent, AgentEnd, AgentKind, AgentReport as Said, AgentTrouble, Bounds, Claude, EndedBy, Judgement, MicroUsd,
+    self, Agent, AgentEnd, AgentReport as Said, AgentTrouble, Bounds, Claude, EndedBy, Judgement, MicroUsd,
     PrepareError, RunError, Standing, Start, Surroundings,
 };
 use crate::adapters::git::GitError;
@@ -46,6 +47,7 @@ pub(super) fn chosen(settings: &Settings) -> Agent {
             // An empty one is how a manifest leaves it out.
             model: settings.options.agent_model.clone().filter(|model| !model.is_empty()),
             max_turns: settings.options.agent_max_turns,
+            repo_config: settings.options.repo_config,
         }),
     }
 }
@@ -143,7 +145,16 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     or_outcome!(lay(world, run).await);
     let files = Files::of(world, call.attempt);
     let model = or_outcome!(model_proxy(world, run, &files).await);
-    let launch = or_outcome!(launch(world, run, call, &files, in_force.as_ref(), model.as_ref()));
+    let told = or_outcome!(told(world, run, call).await);
+    let launch = or_outcome!(launch(
+        world,
+        run,
+        call,
+        &files,
+        &told,
+        in_force.as_ref(),
+        model.as_ref()
+    ));
     let timeout = Duration::from_millis(u64::try_from(run.time_left_ms).unwrap_or(0));
     let mut told = call.stop.clone();
     let stop = async {
@@ -303,16 +314,13 @@ async fn lay(world: &World, run: &AgentRun) -> Result<(), Outcome> {
     })
 }
 
-fn launch(
-    world: &World,
-    run: &AgentRun,
-    call: &Call,
-    files: &Files,
-    in_force: Option<&InForce>,
-    model: Option<&Proxy>,
-) -> Result<Launch, Outcome> {
-    let places = &world.places;
-    let desk = places.agent_dir().join(format!("desk-{}", call.attempt));
+/// Where the runner puts what the agent of this attempt may read beside its workspace.
+fn desk(world: &World, call: &Call) -> PathBuf {
+    world.places.agent_dir().join(format!("desk-{}", call.attempt))
+}
+
+async fn told(world: &World, run: &AgentRun, call: &Call) -> Result<Told, Outcome> {
+    let desk = desk(world, call);
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -320,13 +328,24 @@ fn launch(
         .map_err(|e| io_failure(&desk, &e))?;
     let text =
         prompt::compose(&run.task, &run.checkout, &world.rules.protected, &desk).map_err(|e| io_failure(&desk, &e))?;
-    let text = match world.agent.kind() {
-        AgentKind::Claude => text,
-        // It has no system prompt to put this into.
-        AgentKind::Command => format!("{}\n{text}", prompt::INSTRUCTIONS),
-    };
-    fs::write(&files.prompt, text).map_err(|e| io_failure(&files.prompt, &e))?;
-    let start = prepare(world, run, call, &desk, in_force, model)?;
+    let instructions = world.instructions.told(&world.git, &run.checkout.base).await;
+    let instructions = instructions.map_err(|error| not_started(&error.to_string()))?;
+    Ok(Told::new(world.agent.kind(), instructions, text))
+}
+
+fn launch(
+    world: &World,
+    run: &AgentRun,
+    call: &Call,
+    files: &Files,
+    told: &Told,
+    in_force: Option<&InForce>,
+    model: Option<&Proxy>,
+) -> Result<Launch, Outcome> {
+    let places = &world.places;
+    let desk = desk(world, call);
+    fs::write(&files.prompt, &told.prompt).map_err(|e| io_failure(&files.prompt, &e))?;
+    let start = prepare(world, run, call, told.system.as_deref(), in_force, model)?;
     let confined = in_force.map(|in_force| {
         let path = start
             .env
@@ -359,7 +378,7 @@ fn prepare(
     world: &World,
     run: &AgentRun,
     call: &Call,
-    desk: &Path,
+    instructions: Option<&str>,
     in_force: Option<&InForce>,
     model: Option<&Proxy>,
 ) -> Result<Start, Outcome> {
@@ -375,8 +394,8 @@ fn prepare(
         attempt: call.attempt,
         home: &world.places.home(),
         tmp: &world.places.tmp(),
-        desk,
-        instructions: Some(prompt::INSTRUCTIONS),
+        desk: &desk(world, call),
+        instructions,
         standing,
         budget: left(world, run),
         model: model.map(Proxy::access).as_ref(),

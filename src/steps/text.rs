@@ -4,9 +4,36 @@ use std::fmt::Write;
 
 use crate::adapters::forge::marker;
 use crate::ids::{CommitId, TaskId};
-use crate::machine::{AgentReport, Work};
+use crate::machine::{AgentReport, Millis, Work};
 use crate::task::Task;
 use crate::text::{count, cut};
+
+/// What the check of a repository came to (`RUNNER_CHECK_COMMAND`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct CheckText<'a> {
+    /// Its exit code; none where it was killed.
+    pub(super) exit: Option<i32>,
+    /// How long it ran, in milliseconds.
+    pub(super) ran_ms: Millis,
+    /// The end of what it printed.
+    pub(super) output_end: &'a str,
+}
+
+impl CheckText<'_> {
+    /// How it ended, for a sentence.
+    pub(super) fn ended(&self) -> String {
+        let how = match self.exit {
+            Some(code) => format!("exit code {code}"),
+            None => "it was killed".to_owned(),
+        };
+        format!("{how}, after {}", seconds(self.ran_ms))
+    }
+}
+
+/// A time for a person.
+fn seconds(ms: Millis) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
 
 /// GitHub takes 65,536 characters; what the agent says is cut well before.
 const SUMMARY_LIMIT: usize = 20_000;

@@ -25,6 +25,7 @@ mod messages_api;
 mod model_proxy;
 mod outside;
 mod policy;
+mod prompt;
 mod redaction;
 mod seal;
 mod settings;
