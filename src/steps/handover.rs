@@ -33,7 +33,7 @@ pub(super) async fn act(
     at: Millis,
     call: &Call,
 ) -> Result<Outcome, AnswerLost> {
-    let message = super::text::commit_message(task, &call.assignment.task_id);
+    let message = super::text::commit_message(task, &call.assignment.task_id, agent.summary.as_deref());
     let message = world.redactor.clean(message);
     let template = or_outcome!(super::agent::git_in_the_sandbox(world).await);
     let work = Work {

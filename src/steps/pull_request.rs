@@ -1,6 +1,6 @@
 //! `pull_request`: looked for by this task's marker, opened where there is none, looked for again where that is refused.
 
-use super::text::{body, title};
+use super::text::{PullRequestText, template};
 use super::{World, failed, lost, not_found_out, or_outcome, retry};
 use crate::adapters::forge::{Forge, ForgeAddress, ForgeError, NewPullRequest, PullRequest as Found, Unprocessable};
 use crate::crash::{self, CrashPoint, Inside};
@@ -40,12 +40,30 @@ pub(super) async fn act(world: &World, work: &Work, head: &CommitId, call: &Call
         Err(error) => return refusal(&error, work),
     }
     crash::at(CrashPoint::Inside(Inside::PullRequestLooked));
+    // The work does not wait for a frame that cannot be read.
+    let template = template(&world.git, &work.checkout.base).await.unwrap_or_else(|error| {
+        tracing::warn!("the repository's template for pull requests cannot be read: {error}");
+        None
+    });
+    let text = PullRequestText {
+        task: &work.task,
+        id: &call.assignment.task_id,
+        agent: &work.agent,
+        handover: &work.handover,
+        checkout: &work.checkout,
+        head,
+        check: None,
+        incomplete: None,
+        attempts: None,
+        journal_head: None,
+        template: template.as_deref(),
+    };
     let new = NewPullRequest {
-        title: world.redactor.clean(title(work)),
-        body: world.redactor.clean(body(work, head, &call.assignment.task_id)),
+        title: world.redactor.clean(text.title()),
+        body: world.redactor.clean(text.body()),
         head: work.checkout.branch.clone(),
         base: work.checkout.base_branch.clone(),
-        draft: world.draft == Draft::Yes,
+        draft: world.draft == Draft::Yes || text.is_draft(),
     };
     match forge.create(&token, &new).await {
         Ok(created) => Ok(done(&created)),

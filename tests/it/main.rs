@@ -26,6 +26,7 @@ mod model_proxy;
 mod outside;
 mod policy;
 mod prompt;
+mod pull_request;
 mod redaction;
 mod seal;
 mod settings;
