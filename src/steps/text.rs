@@ -42,7 +42,7 @@ impl CheckText<'_> {
             Some(code) => format!("exit code {code}"),
             None => "it was killed".to_owned(),
         };
-        format!("{how}, after {}", seconds(self.ran_ms))
+        format!("{how}, after {}", time(self.ran_ms))
     }
 }
 
@@ -108,8 +108,12 @@ fn subject(task: &Task, id: &TaskId, limit: usize) -> String {
 }
 
 /// A time for a person.
-fn seconds(ms: Millis) -> String {
-    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+fn time(ms: Millis) -> String {
+    let (minutes, seconds) = (ms / 60_000, ms % 60_000 / 1000);
+    match minutes {
+        0 => format!("{seconds}.{} s", ms % 1000 / 100),
+        _ => format!("{minutes} min {seconds} s"),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::others::{markdown, output, plain, without_controls};
-use super::{CheckText, seconds, subject, template};
+use super::{CheckText, subject, template, time};
 use crate::adapters::forge::marker;
 use crate::ids::{CommitId, RepoUrl, TaskId};
 use crate::machine::{AgentReport, Checkout, Handover};
@@ -181,7 +181,7 @@ impl PullRequestText<'_> {
                 )),
             ),
             ("head", Some(format!("`{}`", self.head))),
-            ("duration", Some(seconds(*ran_ms))),
+            ("duration", Some(time(*ran_ms))),
             ("attempts", self.attempts.map(|attempts| attempts.to_string())),
             ("turns", turns.map(|turns| turns.to_string())),
             ("tokens", tokens),

@@ -1,4 +1,4 @@
-//! Whole bodies against files that people read: `RUNNER_TEST_WRITE=1` writes them anew.
+//! Whole bodies against files that people read: `UPDATE_DOCS=1` writes them anew.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,7 +85,7 @@ fn golden(name: &str, text: &PullRequestText<'_>) {
         .join(format!("{name}.md"));
     let body = text.body().replace(&format!("`{}`", crate::VERSION), "`VERSION`");
     assert!(text.body().len() < 65_536);
-    if std::env::var_os("RUNNER_TEST_WRITE").is_some() {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&file, &body).unwrap();
     }
     let kept = std::fs::read_to_string(&file).unwrap();
