@@ -204,9 +204,9 @@ mod tests {
 
     #[test]
     fn a_long_file_is_cut_and_a_huge_one_named() {
-        let long = "x".repeat(FILE_TOLD + 7);
+        let long = "x".repeat(FILE_TOLD + 1007);
         let told = said(&[own("CLAUDE.md", &long)]);
-        assert!(told.contains("It goes on for 7 bytes"), "{told}");
+        assert!(told.contains("It goes on for 1007 bytes"), "{told}");
         assert!(told.len() < FILE_TOLD + 300);
         let huge = Own {
             name: "AGENTS.md",
