@@ -244,7 +244,9 @@ fn code(text: &str) -> (String, usize) {
         }
         from = begin + run;
     }
-    (text[..length].to_owned(), length)
+    // Alone, many of them may begin a block once what follows them has changed.
+    let mark = if length < 3 { "`" } else { "\\`" };
+    (mark.repeat(length), length)
 }
 
 fn as_html(text: &str) -> String {
@@ -347,6 +349,7 @@ mod tests {
             ("`@types/node`", "<code>@types/node</code>"),
             ("\\`@team`", "\\`@\u{200b}team`"),
             ("` <b>", "` &lt;b>"),
+            ("```a `<b>`", "\\`\\`\\`a <code>&lt;b&gt;</code>"),
             (
                 "https://@team xhttps://a/@team",
                 "https://@\u{200b}team xhttps://a/@\u{200b}team",
@@ -416,7 +419,12 @@ mod tests {
     fn outside(text: &str) -> Vec<&str> {
         let mut open: Option<Fence> = None;
         let mut lines = Vec::new();
-        for line in text.lines() {
+        // What is quoted as a whole ends with the quotation.
+        let quoted = text.lines().all(|line| line.starts_with("> "));
+        for line in text
+            .lines()
+            .map(|line| line.strip_prefix("> ").filter(|_| quoted).unwrap_or(line))
+        {
             match open {
                 Some(fence) if closes(line, Fence { sure: true, ..fence }) => open = None,
                 Some(_) => {}
@@ -426,7 +434,7 @@ mod tests {
                 },
             }
         }
-        assert_eq!(open, None, "{text}");
+        assert!(open.is_none() || quoted, "{text}");
         lines
     }
 
