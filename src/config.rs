@@ -11,7 +11,7 @@ use clap::Args;
 use strum::{Display, EnumString, VariantNames};
 use url::Url;
 
-use crate::adapters::agent::{AgentKind, MicroUsd};
+use crate::adapters::agent::{AgentKind, MicroUsd, RepoConfig};
 use crate::adapters::git::Author;
 use crate::adapters::model::{Prices, UNDOING_VARIABLES, Upstream};
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
@@ -24,6 +24,7 @@ use crate::secret::Secret;
 
 mod directory;
 mod error;
+mod instructions;
 mod values;
 
 use directory::Access;
@@ -135,6 +136,16 @@ pub struct Options {
     /// The model [default: the agent's own]
     #[arg(long, env = "RUNNER_AGENT_MODEL", value_name = "MODEL")]
     pub agent_model: Option<String>,
+
+    /// A file with what the operator tells the agent beside the task: UTF-8, at most 256 KiB
+    #[arg(long, env = "RUNNER_INSTRUCTIONS_FILE", value_name = "FILE")]
+    pub instructions_file: Option<PathBuf>,
+
+    /// What the repository may tell the agent: instructions (its CLAUDE.md and AGENTS.md, as text), none, or trust (also its
+    /// settings, hooks and MCP servers, which claude then runs)
+    #[arg(long, env = "RUNNER_REPO_CONFIG", default_value = "instructions", value_parser = one_of::<RepoConfig>,
+          value_name = "instructions|none|trust")]
+    pub repo_config: RepoConfig,
 
     /// How many turns the agent may take
     #[arg(long, env = "RUNNER_AGENT_MAX_TURNS", default_value = "50", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
@@ -256,6 +267,8 @@ pub struct Settings {
     pub workspace: PathBuf,
     /// Which agent runs, with what it needs.
     pub agent: AgentChoice,
+    /// What the operator tells it beside the task.
+    pub instructions: Option<String>,
     /// The model's API for `claude`, where there is a key for it.
     pub model: Option<Upstream>,
     /// Whether the sandbox has to be there.
@@ -308,6 +321,11 @@ impl Settings {
             }
         }
         let seal_key = options.seal_key_file.as_deref().map(seal_key).transpose()?;
+        let instructions = options
+            .instructions_file
+            .as_deref()
+            .map(instructions::read)
+            .transpose()?;
         let model = model(&options, &agent, &env)?;
         let settings = Self {
             model,
@@ -327,6 +345,7 @@ impl Settings {
             state_dir,
             seal_key,
             agent,
+            instructions,
             options,
         };
         settings

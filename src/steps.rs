@@ -43,6 +43,8 @@ mod text;
 mod token;
 mod tree;
 
+pub use prompt::{DumpError, Told};
+
 /// Who is told what the agent is doing.
 pub type Watch = Arc<dyn Fn(&Activity) + Send + Sync>;
 
@@ -54,6 +56,7 @@ pub struct World {
     agent: Agent,
     allowance: agent::Allowance,
     commands: Commands,
+    instructions: prompt::Instructions,
     model: Option<Upstream>,
     author: Author,
     places: Places,
@@ -192,6 +195,10 @@ impl World {
             commands: Commands {
                 setup: settings.setup_command().map(ToOwned::to_owned),
                 check: settings.check_command().map(ToOwned::to_owned),
+            },
+            instructions: prompt::Instructions {
+                operator: settings.instructions.clone(),
+                repo_config: options.repo_config,
             },
             model: settings.model.clone(),
             author: options.git_author.clone(),

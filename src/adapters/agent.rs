@@ -55,6 +55,18 @@ pub enum AgentKind {
     Command,
 }
 
+/// `RUNNER_REPO_CONFIG`: what the repository may tell the agent beside its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString, strum::VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum RepoConfig {
+    /// Its `CLAUDE.md` and `AGENTS.md`, as text that the runner reads and marks.
+    Instructions,
+    /// Nothing.
+    None,
+    /// All that Claude Code itself takes from a project: instructions, settings, hooks and MCP servers, which it runs.
+    Trust,
+}
+
 /// A coding agent as it was configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Agent {

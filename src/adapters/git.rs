@@ -7,6 +7,7 @@ pub mod askpass;
 mod changes;
 mod command;
 mod error;
+mod files;
 pub mod handover;
 mod policy;
 mod push;
@@ -25,6 +26,7 @@ use thiserror::Error;
 
 pub use changes::{ChangeKind, FileChange, FileMode};
 pub use error::GitError;
+pub use files::{CommittedFile, FILE_LIMIT};
 pub use remote::{Cloned, RemoteRefs};
 
 use crate::ids::{CommitId, RepoUrl};

@@ -12,6 +12,7 @@ use crate::doctor::Unhealthy;
 use crate::driver::DriveError;
 use crate::ids::InvalidName;
 use crate::process::{HardenError, InitError};
+use crate::steps::DumpError;
 
 /// A command that could not be carried out.
 #[derive(Debug, Error)]
@@ -88,6 +89,9 @@ pub enum CliError {
         /// Why.
         source: Unhealthy,
     },
+    /// What the agent would be told cannot be found out.
+    #[error("failed to find out what the agent would be told: {0}")]
+    Dump(#[from] DumpError),
     /// The embedded world could not be set up.
     #[error("failed to set up {what}: {cause}")]
     Embedded {
@@ -123,6 +127,7 @@ impl CliError {
             Self::Drive(DriveError::Replay(_)) => 3,
             Self::Read { .. }
             | Self::Output { .. }
+            | Self::Dump(_)
             | Self::Embedded { .. }
             | Self::Harden(_)
             | Self::Init(_)
@@ -160,6 +165,7 @@ impl CliError {
             | Self::Unhealthy { .. }
             | Self::Drive(DriveError::Illegal(_) | DriveError::Unwritable(_))
             | Self::Output { .. }
+            | Self::Dump(_)
             | Self::Embedded { .. } => None,
         }
     }

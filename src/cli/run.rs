@@ -1,7 +1,7 @@
 //! `runner run`: one task without an operator, by the same machine, with an embedded task API in place of the real one.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use crate::ids::{GitRef, RepoUrl, TaskId};
 use crate::machine::{Assignment, Exit, Failure, Run as History, State};
 use crate::redact::Redactor;
 use crate::secret::Secret;
-use crate::steps::World;
-use crate::task::{TaskData, TaskRepo};
+use crate::steps::{Told, World};
+use crate::task::{Task, TaskData, TaskRepo};
 use crate::telemetry::{Metrics, Status, Telemetry, system_clock};
 use crate::text::printable;
 use crate::{process, record};
@@ -54,6 +54,7 @@ Examples:
   GITHUB_TOKEN=… runner run --repo octo/hello --task-file issue.md --ref main
   runner run --repo . --task 'count the words' --agent command --agent-command ./my-agent
   runner run --resume                      go on with the newest task that is not finished
+  runner run --repo . --task 'fix the typo' --dump-prompt      what the agent would be told; runs nothing
 
 The token for a repository on the network comes from GITHUB_TOKEN or GH_TOKEN. A repository that is a path gets the
 branch pushed to it; there is no pull request then.")]
@@ -87,6 +88,10 @@ pub(super) struct Run {
     /// Go on with a task that was started and not finished: the newest, or the one of --task-id or --state-dir
     #[arg(long)]
     resume: bool,
+    /// Print what the agent would be told, its instructions and its prompt, and run nothing: the repository is cloned into a
+    /// temporary directory for it
+    #[arg(long, conflicts_with = "resume")]
+    dump_prompt: bool,
     #[command(flatten)]
     options: Options,
 }
@@ -99,9 +104,20 @@ pub(super) struct Local {
     pub(super) settings: Settings,
 }
 
+/// The same before a token is asked for.
+struct What {
+    id: TaskId,
+    data: TaskData,
+    settings: Settings,
+}
+
 impl Run {
     pub(super) fn execute(self, redactor: &Redactor) -> Result<u8, CliError> {
         process::harden_self()?;
+        if self.dump_prompt {
+            let what = self.what()?;
+            return on_runtime(dump_prompt(what, redactor)).map(|()| 0);
+        }
         let local = if self.resume { self.resumed()? } else { self.fresh()? };
         let (exit, settings) = on_runtime(async {
             let settings = local.settings.clone();
@@ -112,6 +128,16 @@ impl Run {
     }
 
     fn fresh(self) -> Result<Local, CliError> {
+        let What { id, data, settings } = self.what()?;
+        Ok(Local {
+            token: token_for(&data, &settings)?,
+            id,
+            data,
+            settings,
+        })
+    }
+
+    fn what(self) -> Result<What, CliError> {
         let description = self.description()?;
         let repo = repository(self.repo.as_deref().unwrap_or_default())?;
         let context = self.context_file.as_deref().map(read_text).transpose()?;
@@ -126,12 +152,7 @@ impl Run {
             },
         };
         let settings = settings(self.options, &id)?;
-        Ok(Local {
-            token: token_for(&data, &settings)?,
-            id,
-            data,
-            settings,
-        })
+        Ok(What { id, data, settings })
     }
 
     fn resumed(self) -> Result<Local, CliError> {
@@ -175,7 +196,7 @@ impl Run {
             (Some(text), _) => text.clone(),
             (None, Some(file)) if file == Path::new("-") => {
                 let mut text = String::new();
-                std::io::stdin()
+                io::stdin()
                     .read_to_string(&mut text)
                     .map_err(|e| unreadable(Path::new("standard input"), &e))?;
                 text
@@ -191,6 +212,62 @@ impl Run {
         }
         Ok(text)
     }
+}
+
+/// Prints what the agent would be told. Nothing of it stays: what the run would keep is in a temporary directory here.
+async fn dump_prompt(what: What, redactor: &Redactor) -> Result<(), CliError> {
+    let What { id, data, settings } = what;
+    settings.tell_secrets(redactor, |name| std::env::var_os(name));
+    let embedded = |cause: String| CliError::Embedded {
+        what: "the task",
+        cause,
+    };
+    let raw = serde_json::to_vec(&data).map_err(|e| embedded(e.to_string()))?;
+    let task = Task::parse(&raw, settings.repos).map_err(|e| embedded(e.to_string()))?;
+    // A public repository is read without one.
+    let token = match &task.repo {
+        RepoUrl::Local(_) => None,
+        RepoUrl::Http(_) => given_token(),
+    };
+    if let Some(token) = &token {
+        redactor.add(token);
+    }
+    let temporary = |source| CliError::Output {
+        what: "a temporary directory".to_owned(),
+        source,
+    };
+    let room = tempfile::tempdir().map_err(temporary)?;
+    let state = settings.state_dir.clone();
+    let settings = Settings {
+        state_dir: room.path().join("state"),
+        secrets_dir: room.path().join("secrets"),
+        workspace: room.path().join("workspace"),
+        ..settings
+    };
+    settings.prepare_directories()?;
+    let world = World::new(&settings, redactor.clone(), Forwarder::new(clock(), Metrics::new()))?;
+    let told = world.told(&task, &id, token.as_ref(), &state).await?;
+    print_told(&told).map_err(|source| CliError::Output {
+        what: "what the agent would be told".to_owned(),
+        source,
+    })
+}
+
+fn print_told(told: &Told) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut part = |heading: &str, text: &str| {
+        // A repository may have anything in its files, and a terminal does what it is told.
+        let text = if io::stdout().is_terminal() {
+            printable(text)
+        } else {
+            text.to_owned()
+        };
+        writeln!(out, "===== {heading} =====\n\n{}\n", text.trim_end())
+    };
+    if let Some(system) = &told.system {
+        part("added to the agent's system prompt", system)?;
+    }
+    part("on the agent's standard input", &told.prompt)
 }
 
 /// Runs the task to its end.
@@ -351,18 +428,21 @@ fn token_for(data: &TaskData, settings: &Settings) -> Result<Option<Secret>, Cli
     match RepoUrl::parse(&data.repo.url, settings.repos)? {
         RepoUrl::Local(_) => Ok(None),
         RepoUrl::Http(url) => {
-            let given = ["GITHUB_TOKEN", "GH_TOKEN"]
-                .into_iter()
-                .find_map(|name| std::env::var(name).ok());
-            match given.filter(|token| !token.trim().is_empty()) {
-                Some(token) => Ok(Some(Secret::new(token.trim()))),
-                None => Err(CliError::Usage {
-                    what: format!("there is no token for {url}"),
-                    hint: "put one into GITHUB_TOKEN: it has to be able to push and to open pull requests".to_owned(),
-                }),
-            }
+            let given = given_token().ok_or_else(|| CliError::Usage {
+                what: format!("there is no token for {url}"),
+                hint: "put one into GITHUB_TOKEN: it has to be able to push and to open pull requests".to_owned(),
+            });
+            given.map(Some)
         }
     }
+}
+
+fn given_token() -> Option<Secret> {
+    let given = ["GITHUB_TOKEN", "GH_TOKEN"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok());
+    let token = given.filter(|token| !token.trim().is_empty())?;
+    Some(Secret::new(token.trim()))
 }
 
 /// A URL as it is, `OWNER/NAME` as one on github.com, a path as an absolute one.
@@ -395,7 +475,7 @@ fn read_text(path: &Path) -> Result<String, CliError> {
     fs::read_to_string(path).map_err(|e| unreadable(path, &e))
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> CliError {
+fn unreadable(path: &Path, error: &io::Error) -> CliError {
     CliError::Usage {
         what: format!("{} cannot be read: {error}", path.display()),
         hint: "name a text file in UTF-8".to_owned(),

@@ -39,6 +39,14 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// Instructions that no agent could be given.
+    #[error("RUNNER_INSTRUCTIONS_FILE names {}, {why}; a text file in UTF-8 of at most 256 KiB is allowed", path.display())]
+    UnusableInstructions {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A token of nothing.
     #[error("{variable} is empty: leave it out for an open /task, or give it a token")]
     EmptyToken {

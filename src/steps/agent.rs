@@ -6,8 +6,9 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::prompt::{self, Told};
 use super::sandboxed::{confinement, exposes_nothing, free, io_failure, not_started};
-use super::{World, failed, lost, or_outcome, prompt, tree};
+use super::{World, failed, lost, or_outcome, tree};
 use crate::adapters::agent::{
     self, Agent, AgentKind, AgentReport as Said, Bounds, Claude, Conversation, MicroUsd, PrepareError, Standing, Start,
     Surroundings,
@@ -44,6 +45,7 @@ pub(super) fn chosen(settings: &Settings) -> Agent {
             program: PathBuf::from("claude"),
             // An empty one is how a manifest leaves it out.
             model: settings.options.agent_model.clone().filter(|model| !model.is_empty()),
+            repo_config: settings.options.repo_config,
         }),
     }
 }
@@ -142,12 +144,15 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     }
     let files = Files::of(world, call.attempt);
     let model = or_outcome!(model_proxy(world, run, &files).await);
+    let desk = or_outcome!(desk(world, call));
+    let told = or_outcome!(told(world, run, begin, &desk).await);
     let launch = or_outcome!(launch(
         world,
         run,
-        call,
         &files,
         begin,
+        &desk,
+        &told,
         in_force.as_ref(),
         model.as_ref()
     ));
@@ -155,11 +160,11 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
         idle: Some(world.allowance.idle),
         ..Bounds::new(Duration::from_millis(u64::try_from(run.time_left.ms).unwrap_or(0)))
     };
-    let mut told = call.stop.clone();
+    let mut stopping = call.stop.clone();
     let stop = async {
         tokio::select! {
             // Without anybody who could tell, nobody does.
-            Ok(_) = told.wait_for(|stopping| *stopping != Stopping::No) => Why::Told,
+            Ok(_) = stopping.wait_for(|stopping| *stopping != Stopping::No) => Why::Told,
             () = out_of_budget(model.as_ref()) => Why::Budget,
             () = world.forwarder.ended_elsewhere() => Why::EndedElsewhere,
         }
@@ -277,28 +282,48 @@ pub(super) fn can_be_started(world: &World, in_force: Option<&InForce>) -> Resul
     Ok(())
 }
 
+/// Where the runner puts what the agent of this attempt may read beside its workspace.
+fn desk(world: &World, call: &Call) -> Result<PathBuf, Outcome> {
+    let desk = world.places.agent_dir().join(format!("desk-{}", call.attempt));
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&desk);
+    made.map_err(|e| io_failure(&desk, &e))?;
+    Ok(desk)
+}
+
+/// What it is told: the rules each time, and of the task what it does not know yet.
+async fn told(world: &World, run: &AgentRun, begin: Begin, desk: &Path) -> Result<Told, Outcome> {
+    let whole = || {
+        let whole = prompt::compose(&run.task, &run.checkout, &world.rules.protected, desk);
+        whole.map_err(|e| io_failure(desk, &e))
+    };
+    let text = match (begin, &run.repair) {
+        (Begin::WhereItWas, None) => prompt::resumed().to_owned(),
+        (Begin::WhereItWas, Some(check)) => prompt::repair(check, None),
+        (Begin::Afresh | Begin::InTheTree, None) => whole()?,
+        (Begin::Afresh | Begin::InTheTree, Some(check)) => prompt::repair(check, Some(&whole()?)),
+    };
+    let instructions = world.instructions.told(&world.git, &run.checkout.base).await;
+    let instructions = instructions.map_err(|error| not_started(&error.to_string()))?;
+    Ok(Told::new(world.agent.kind(), instructions, text))
+}
+
+#[expect(clippy::too_many_arguments, reason = "each is one thing that a start is made of")]
 fn launch(
     world: &World,
     run: &AgentRun,
-    call: &Call,
     files: &Files,
     begin: Begin,
+    desk: &Path,
+    told: &Told,
     in_force: Option<&InForce>,
     model: Option<&Proxy>,
 ) -> Result<Launch, Outcome> {
     let places = &world.places;
-    let desk = places.agent_dir().join(format!("desk-{}", call.attempt));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&desk)
-        .map_err(|e| io_failure(&desk, &e))?;
-    let text = told(world, run, begin, &desk)?;
-    fs::write(&files.prompt, text).map_err(|e| io_failure(&files.prompt, &e))?;
-    let start = prepare(world, run, begin, &desk, in_force, model)?;
+    fs::write(&files.prompt, &told.prompt).map_err(|e| io_failure(&files.prompt, &e))?;
+    let start = prepare(world, run, begin, desk, told.system.as_deref(), in_force, model)?;
     let confined = in_force.map(|in_force| {
         let mut confinement = confinement(world, &start.program, start.path());
-        confinement.read_only.push(desk);
+        confinement.read_only.push(desk.to_owned());
         if let Some(model) = model {
             confinement.ports.allow(model.port());
         }
@@ -319,30 +344,12 @@ fn launch(
     })
 }
 
-/// What it is told on its standard input.
-fn told(world: &World, run: &AgentRun, begin: Begin, desk: &Path) -> Result<String, Outcome> {
-    let whole = || {
-        let task = prompt::compose(&run.task, &run.checkout, &world.rules.protected, desk)
-            .map_err(|e| io_failure(desk, &e))?;
-        Ok(match world.agent.kind() {
-            AgentKind::Claude => task,
-            // It has no system prompt to put this into.
-            AgentKind::Command => format!("{}\n{task}", prompt::INSTRUCTIONS),
-        })
-    };
-    match (begin, &run.repair) {
-        (Begin::WhereItWas, None) => Ok(prompt::resumed()),
-        (Begin::WhereItWas, Some(check)) => Ok(prompt::repair(check)),
-        (Begin::Afresh | Begin::InTheTree, None) => whole(),
-        (Begin::Afresh | Begin::InTheTree, Some(check)) => Ok(format!("{}\n{}", whole()?, prompt::repair(check))),
-    }
-}
-
 fn prepare(
     world: &World,
     run: &AgentRun,
     begin: Begin,
     desk: &Path,
+    instructions: Option<&str>,
     in_force: Option<&InForce>,
     model: Option<&Proxy>,
 ) -> Result<Start, Outcome> {
@@ -361,7 +368,7 @@ fn prepare(
         home: &world.places.home(),
         tmp: &world.places.tmp(),
         desk,
-        instructions: Some(prompt::INSTRUCTIONS),
+        instructions,
         standing,
         budget: left(world, run),
         turns: run.turns_left,

@@ -37,7 +37,7 @@ pub(super) async fn act(world: &World, taken: &Taken<'_>, call: &Call) -> Result
             .await
             .map_err(|e| sandboxed::not_started(&e.to_string()))
     );
-    let message = super::text::commit_message(taken.task, &call.assignment.task_id);
+    let message = super::text::commit_message(taken.task, &call.assignment.task_id, taken.agent.summary.as_deref());
     let message = world.redactor.clean(message);
     let template = or_outcome!(sandboxed::git(world).await);
     let work = Work {

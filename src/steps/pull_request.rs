@@ -1,12 +1,12 @@
 //! `pull_request`: looked for by this task's marker, opened where there is none, looked for again where that is refused.
 
-use super::text::{body, title};
+use super::text::{PullRequestText, template};
 use super::{World, failed, lost, not_found_out, or_outcome, retry};
 use crate::adapters::forge::{Forge, ForgeAddress, ForgeError, NewPullRequest, PullRequest as Found, Unprocessable};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
 use crate::ids::{CommitId, RepoUrl};
-use crate::machine::{Fact, Failure, Left, Outcome, PullRequest, Work};
+use crate::machine::{CommandEnd, CommandRun, Fact, Failure, Left, Outcome, PullRequest, Work};
 use crate::secret::Secret;
 use crate::telemetry::system_clock;
 
@@ -37,12 +37,34 @@ pub(super) async fn act(world: &World, work: &Work, head: &CommitId, call: &Call
         Err(error) => return refusal(&error, work),
     }
     crash::at(CrashPoint::Inside(Inside::PullRequestLooked));
+    // The work does not wait for a frame that cannot be read.
+    let template = template(&world.git, &work.checkout.base).await.unwrap_or_else(|error| {
+        tracing::warn!("the repository's template for pull requests cannot be read: {error}");
+        None
+    });
+    let check = checked(world, work);
+    // Both went through the redactor when they became rows.
+    let incomplete = work.handover.cut.as_ref();
+    let incomplete = incomplete.map(|cut| format!("{} {}", cut.failure.sentence(), cut.cause));
+    let text = PullRequestText {
+        task: &work.task,
+        id: &call.assignment.task_id,
+        agent: &work.agent,
+        handover: &work.handover,
+        checkout: &work.checkout,
+        head,
+        check: check.as_ref(),
+        incomplete: incomplete.as_deref(),
+        attempts: Some(work.agent_starts),
+        journal_head: Some(&call.journal_head),
+        template: template.as_deref(),
+    };
     let new = NewPullRequest {
-        title: world.redactor.clean(title(work)),
-        body: world.redactor.clean(body(work, head, &call.assignment.task_id)),
+        title: world.redactor.clean(text.title()),
+        body: world.redactor.clean(text.body()),
         head: work.checkout.branch.clone(),
         base: work.checkout.base_branch.clone(),
-        draft: world.draft == Draft::Yes || !is_sound(world, work),
+        draft: world.draft == Draft::Yes || text.is_draft(),
     };
     match forge.create(&token, &new).await {
         Ok(created) => Ok(done(&created)),
@@ -59,13 +81,15 @@ pub(super) async fn act(world: &World, work: &Work, head: &CommitId, call: &Call
     }
 }
 
-/// Whether the agent came to its end, and its change passes the check where there is one.
-fn is_sound(world: &World, work: &Work) -> bool {
-    let checked = match &work.check {
-        Some(check) => check.passed(),
-        None => world.commands.check.is_none(),
+/// What the check came to. Of one that there should have been, and that nobody had the time for, that it was not.
+fn checked(world: &World, work: &Work) -> Option<CommandRun> {
+    let missed = || CommandRun {
+        end: CommandEnd::NotStarted,
+        ran_ms: 0,
+        output: "There was no time left for it.".to_owned(),
     };
-    checked && work.handover.cut.is_none()
+    let is_owed = world.commands.check.is_some() && work.handover.cut.is_none();
+    work.check.clone().or_else(|| is_owed.then(missed))
 }
 
 fn forge(world: &World, work: &Work) -> Result<(Forge, Secret), Outcome> {

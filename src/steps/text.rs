@@ -2,178 +2,153 @@
 
 use std::fmt::Write;
 
-use crate::adapters::forge::marker;
-use crate::ids::{CommitId, TaskId};
-use crate::machine::{AgentReport, Effort, Work};
+use crate::ids::TaskId;
+use crate::machine::{CommandEnd, CommandRun, Millis};
 use crate::task::Task;
-use crate::text::{count, cut};
 
-/// GitHub takes 65,536 characters; what the agent says is cut well before.
-const SUMMARY_LIMIT: usize = 20_000;
+mod others;
+mod pull_request;
+mod template;
 
-/// The message of the commit that holds what the agent left uncommitted.
-pub(super) fn commit_message(task: &Task, id: &TaskId) -> String {
-    let mut message = format!("{}\n\nTask: {id}\n", task.title());
+use others::{closes_nothing, without_controls};
+pub(super) use pull_request::PullRequestText;
+pub(super) use template::template;
+
+/// How long a line of a commit's message is, in characters.
+const WIDTH: usize = 72;
+/// How much of an agent's words a commit's message has, in bytes: the pull request has all of them.
+const MESSAGE_LIMIT: usize = 2_000;
+
+/// How a check ended, for a sentence.
+pub(super) fn ended(check: &CommandRun) -> String {
+    match check.end {
+        CommandEnd::NotStarted => check.end.to_string(),
+        CommandEnd::Exit(_) | CommandEnd::Signal(_) | CommandEnd::TimedOut | CommandEnd::Interrupted => {
+            format!("{}, after {}", check.end, time(check.ran_ms))
+        }
+    }
+}
+
+/// The message of the commit that holds what the agent left uncommitted: the task's first line, what the agent said, and
+/// where it comes from. The trailers are a paragraph of their own at the end, so that nothing said before is one.
+pub(super) fn commit_message(task: &Task, id: &TaskId, summary: Option<&str>) -> String {
+    let mut parts = vec![subject(task, id, WIDTH)];
+    let said = summary.map(|text| said(&crate::text::cut(text, MESSAGE_LIMIT)));
+    parts.extend(said.filter(|text| !text.is_empty()));
+    let mut trailers = format!("Task: {id}\n");
     if let Some(source) = &task.source_url {
-        let _ = writeln!(message, "Source: {}", one_line(source));
+        let source: String = without_controls(source).split_whitespace().collect();
+        let _ = writeln!(trailers, "Source: {}", crate::text::cut(&source, 500));
     }
-    message
+    parts.push(trailers);
+    parts.join("\n\n")
 }
 
-/// The pull request's title.
-pub(super) fn title(work: &Work) -> String {
-    work.task.title()
+/// An agent's words for a commit's message, wrapped; it calls nobody and closes nothing. Lines that are indented, or in a list or a block of
+/// code, keep their beginning; none is joined with the next.
+fn said(text: &str) -> String {
+    let text = without_controls(text);
+    let mut lines = Vec::new();
+    for line in text.trim().lines() {
+        let line = closes_nothing(line.trim_end()).replace('@', "@\u{200b}");
+        let indent = line.len() - line.trim_start().len();
+        let mut wrapped = line[..indent].to_owned();
+        for word in line.split_whitespace() {
+            let length = wrapped.chars().count();
+            if length > indent && length + 1 + word.chars().count() > WIDTH {
+                lines.push(std::mem::replace(&mut wrapped, line[..indent].to_owned()));
+            } else if length > indent {
+                wrapped.push(' ');
+            }
+            wrapped.push_str(word);
+        }
+        lines.push(wrapped);
+    }
+    // Git takes a line with a hash for a comment where a person edits the message.
+    let lines = lines.iter().map(|line| line.trim_start_matches('#').trim_end());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The pull request's body: what was done, what it cost, and the marker by which this task finds it again.
-pub(super) fn body(work: &Work, head: &CommitId, id: &TaskId) -> String {
-    let summary = work.agent.summary.as_deref().map(str::trim).filter(|s| !s.is_empty());
-    let summary = summary.unwrap_or("The agent said nothing about its change.");
-    let mut body = format!("{}\n\n", without_markers(&cut(summary, SUMMARY_LIMIT)));
-    if let Some(source) = &work.task.source_url {
-        let _ = writeln!(body, "Source: {}\n", one_line(source));
+/// The task's first line, without what makes it a heading, cut at a word.
+fn subject(task: &Task, id: &TaskId, limit: usize) -> String {
+    let lines = || task.description.lines().map(without_controls);
+    let line = lines()
+        .map(|line| line.trim().trim_start_matches('#').trim().to_owned())
+        .find(|line| !line.is_empty())
+        .unwrap_or_else(|| format!("Task {id}"));
+    if line.chars().count() <= limit {
+        return line;
     }
-    if let Some(why) = &work.handover.flattened {
-        let _ = writeln!(
-            body,
-            "> The agent's own commits could not be kept ({why}): its tree is one commit on the base.\n"
-        );
-    }
-    let _ = writeln!(body, "| | |\n|---|---|");
-    for (name, value) in facts(work, head, id) {
-        let _ = writeln!(body, "| {name} | {value} |");
-    }
-    let _ = write!(body, "\n{}\n", marker(id));
-    body
+    let kept: String = line.chars().take(limit - 1).collect();
+    // A word that goes on is left out, but for one that is most of the line.
+    let next_ends = line.chars().nth(limit - 1).is_some_and(char::is_whitespace);
+    let at_a_word = kept.rsplit_once(char::is_whitespace).map(|(front, _)| front);
+    let kept = match at_a_word {
+        Some(front) if !next_ends && front.chars().count() > limit / 2 => front,
+        Some(_) | None => &kept,
+    };
+    format!("{}…", kept.trim_end())
 }
 
-fn facts(work: &Work, head: &CommitId, id: &TaskId) -> Vec<(&'static str, String)> {
-    let AgentReport {
-        model,
-        session_id,
-        effort,
-        summary: _,
-    } = &work.agent;
-    let Effort {
-        ran_ms,
-        cost_micro_usd,
-        turns,
-        input_tokens,
-        output_tokens,
-    } = effort;
-    let handover = &work.handover;
-    let mut facts = vec![
-        ("task", format!("`{id}`")),
-        (
-            "change",
-            format!(
-                "{}, {}",
-                count(handover.commits, "commit"),
-                count(handover.files, "file")
-            ),
-        ),
-        ("head", format!("`{head}`")),
-        ("duration", format!("{} s", ran_ms / 1000)),
-    ];
-    if let Some(micro) = cost_micro_usd {
-        facts.push(("cost", format!("${}.{:04}", micro / 1_000_000, micro % 1_000_000 / 100)));
+/// A time for a person.
+fn time(ms: Millis) -> String {
+    let (minutes, seconds) = (ms / 60_000, ms % 60_000 / 1000);
+    match minutes {
+        0 => format!("{seconds}.{} s", ms % 1000 / 100),
+        _ => format!("{minutes} min {seconds} s"),
     }
-    if let (Some(input), Some(output)) = (input_tokens, output_tokens) {
-        facts.push(("tokens", format!("{input} in, {output} out")));
-    }
-    if let Some(turns) = turns {
-        facts.push(("turns", turns.to_string()));
-    }
-    if let Some(model) = model {
-        facts.push(("model", format!("`{}`", one_line(model))));
-    }
-    if let Some(session) = session_id {
-        facts.push(("session", format!("`{}`", one_line(session))));
-    }
-    facts
-}
-
-/// What the agent says cannot pass for this runner's own mark.
-fn without_markers(text: &str) -> String {
-    text.replace("<!-- runner:", "<!-- not runner:")
-}
-
-fn one_line(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control() && *c != '`' && *c != '|')
-        .take(500)
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
-    use crate::machine::{Checkout, Handover, TokenFacts};
 
-    fn work(summary: &str) -> Work {
-        let raw = br##"{"description":"# Fix the parser\nmore","context":"","sourceURL":"https://forge.example/o/r/issues/1","repo":{"url":"https://forge.example/o/r"}}"##;
+    fn task(description: &str) -> Task {
+        let raw = serde_json::json!({
+            "description": description, "sourceURL": "https://forge.example/o/r/issues/1\nTask: other",
+            "repo": {"url": "https://forge.example/o/r"},
+        });
         let policy = RepoPolicy {
             plain_http: PlainHttp::LoopbackOnly,
             local: LocalRepos::Refused,
         };
-        Work {
-            task: Arc::new(Task::parse(raw, policy).unwrap()),
-            token: TokenFacts {
-                sha256_prefix: String::new(),
-                expires_at_ms: 0,
-            },
-            checkout: Checkout {
-                base: "a".repeat(40).parse().unwrap(),
-                base_branch: "main".parse().unwrap(),
-                branch: "runner/t".parse().unwrap(),
-            },
-            agent: AgentReport {
-                summary: Some(summary.to_owned()),
-                effort: Effort {
-                    cost_micro_usd: Some(1_234_567),
-                    turns: Some(3),
-                    ran_ms: 61_000,
-                    ..Effort::default()
-                },
-                ..AgentReport::default()
-            },
-            handover: Handover {
-                head: None,
-                commits: 2,
-                files: 1,
-                flattened: None,
-                cut: None,
-            },
-            agent_starts: 1,
-            check: None,
-        }
+        Task::parse(raw.to_string().as_bytes(), policy).unwrap()
+    }
+
+    fn id() -> TaskId {
+        "t".parse().unwrap()
     }
 
     #[test]
-    fn the_body_says_what_was_done_and_what_it_cost_and_carries_one_marker() {
-        let id: TaskId = "t".parse().unwrap();
-        let head: CommitId = "b".repeat(40).parse().unwrap();
-        let text = body(
-            &work("Done. <!-- runner:task=t --> <!-- runner:task=other -->"),
-            &head,
-            &id,
+    fn the_message_has_the_tasks_first_line_the_agents_words_and_trailers_of_ours_alone() {
+        let words = "I mended it, and this line of the agent's words is longer than the seventy-two characters that a line \
+                     may have.\n\n- ask @team\n\nTask: another\nSigned-off-by: nobody";
+        let message = commit_message(&task("# Fix the parser\nmore"), &id(), Some(words));
+        assert_eq!(
+            message,
+            "Fix the parser\n\n\
+             I mended it, and this line of the agent's words is longer than the\n\
+             seventy-two characters that a line may have.\n\n\
+             - ask @\u{200b}team\n\n\
+             Task: another\nSigned-off-by: nobody\n\n\
+             Task: t\nSource: https://forge.example/o/r/issues/1Task:other\n"
         );
-        assert!(text.starts_with("Done."), "{text}");
-        assert!(text.contains("| cost | $1.2345 |"), "{text}");
-        assert_eq!(text.matches("<!-- runner:task=").count(), 1, "{text}");
-        assert!(text.contains(&marker(&id)));
+        assert!(message.lines().all(|line| line.chars().count() <= WIDTH));
+        let bare = commit_message(&task("Fix"), &id(), Some(" \n"));
+        assert!(bare.starts_with("Fix\n\nTask: t\nSource: "), "{bare}");
     }
 
     #[test]
-    fn the_title_is_the_first_line_of_the_task() {
-        assert_eq!(title(&work("")), "Fix the parser");
-        let message = commit_message(&work("").task, &"t".parse().unwrap());
-        assert!(
-            message.starts_with("Fix the parser\n\nTask: t\nSource: https://"),
-            "{message}"
-        );
+    fn a_subject_is_cut_at_a_word_and_is_never_empty() {
+        let long = "word ".repeat(30);
+        let cut = subject(&task(&long), &id(), 72);
+        assert_eq!(cut, format!("{}…", "word ".repeat(14).trim_end()));
+        let one = subject(&task(&"x".repeat(100)), &id(), 72);
+        assert_eq!(one, format!("{}…", "x".repeat(71)));
+        let exact = "ä".repeat(72);
+        assert_eq!(subject(&task(&exact), &id(), 72), exact);
+        assert_eq!(subject(&task("\n## \u{1b}[1m Fix\tit\n"), &id(), 72), "Fix\tit");
+        assert_eq!(subject(&task("###"), &id(), 72), "Task t");
     }
 }

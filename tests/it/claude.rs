@@ -217,6 +217,51 @@ async fn an_assignment_with_claude_code_and_limited_ports_ends_in_the_same_pull_
     assert!(!serving.log().contains(CANARY));
 }
 
+/// What a repository may have for Claude Code: text, a hook, and an address of its own for the model.
+fn configuration() -> SeedCommit {
+    let settings = json!({
+        "env": {"ANTHROPIC_BASE_URL": "http://127.0.0.1:9", "ANTHROPIC_API_KEY": "sk-ant-of-the-repository"},
+        "hooks": {"SessionStart": [{"hooks": [{"type": "command", "command": "echo hooked > \"$HOME/hooked\""}]}]},
+    });
+    let servers =
+        json!({"mcpServers": {"own": {"command": "/bin/sh", "args": ["-c", "echo started > \"$HOME/started\"; cat"]}}});
+    SeedCommit {
+        message: "say how work is done here".to_owned(),
+        files: vec![
+            ("CLAUDE.md".to_owned(), b"THE REPOSITORY SAYS: use tabs.\n".to_vec()),
+            (".claude/settings.json".to_owned(), settings.to_string().into_bytes()),
+            (".mcp.json".to_owned(), servers.to_string().into_bytes()),
+        ],
+    }
+}
+
+/// Trusted or not, the model is reached by the runner's way: the address in the repository's settings is nobody's.
+#[tokio::test(flavor = "multi_thread")]
+async fn claude_code_runs_what_a_repository_brings_only_where_it_is_trusted_and_is_told_its_words_by_default() {
+    let Some(program) = program() else { return };
+    for (repo_config, told, trusted) in [
+        ("instructions", true, false),
+        ("none", false, false),
+        ("trust", true, true),
+    ] {
+        let mut room = Room::new(&program, Some(KEY)).await;
+        let seeded = room.outside.git.seed("o", "r", &[configuration()]).await.unwrap();
+        room.base = seeded;
+        room.bench = room.bench.with("RUNNER_REPO_CONFIG", repo_config);
+        room.model.script(work(&room.bench.path("state/workspace/repo")));
+        let (code, printed) = room.run().await;
+        assert_eq!(code, Some(0), "{repo_config}: {printed}");
+        room.assert_done(&room.journaled_verdict());
+        let heard = room.model.heard();
+        assert_eq!(heard.contains("THE REPOSITORY SAYS: use tabs."), told, "{repo_config}");
+        assert_eq!(heard.contains("<repository-file "), told && !trusted, "{repo_config}");
+        for left in ["hooked", "started"] {
+            let there = room.bench.path("state/workspace/home").join(left).exists();
+            assert_eq!(there, trusted, "{repo_config}: {left}");
+        }
+    }
+}
+
 /// Claude Code calls it an error of its own name, with exit code 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn claude_code_that_uses_up_its_turns_fails_by_that_name_and_says_what_it_cost() {

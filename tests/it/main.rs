@@ -26,6 +26,8 @@ mod messages_api;
 mod model_proxy;
 mod outside;
 mod policy;
+mod prompt;
+mod pull_request;
 mod redaction;
 mod seal;
 mod settings;

@@ -101,6 +101,8 @@ fn a_value_that_cannot_be_used_is_exit_2_with_its_name_itself_and_what_is_allowe
         ("RUNNER_AGENT_ENV", "OK,RUNNER_TASK_TOKEN", "names of variables"),
         ("RUNNER_AGENT_ENV", "A=b", "names of variables"),
         ("RUNNER_AGENT_PORTS", "https", "1 to 65535"),
+        ("RUNNER_REPO_CONFIG", "yes", "instructions, none, trust"),
+        ("RUNNER_REPO_CONFIG", "", "instructions, none, trust"),
         ("RUNNER_ON_TERM", "ignore", "report, park"),
         ("RUNNER_TERM_GRACE", "1 fortnight", "1h30m"),
         ("RUNNER_NO_CHANGES", "maybe", "fail, complete"),
@@ -146,6 +148,7 @@ fn what_a_setting_names_and_cannot_be_used_is_exit_2_and_nothing_is_made() {
         ("RUNNER_CA_FILE", &file, "has no certificate"),
         ("RUNNER_API_TOKEN_FILE", &missing, "cannot be read"),
         ("RUNNER_TASK_TOKEN_FILE", &missing, "cannot be read"),
+        ("RUNNER_INSTRUCTIONS_FILE", &missing, "cannot be read"),
     ] {
         let place = Place::new();
         let (code, _, stderr) = place.run(&["serve"], &[(name, value)]);

@@ -8,14 +8,15 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::environment::{DEFAULT_PATH, Environment};
-use super::{Conversation, MicroUsd, PrepareError, Standing, Start, Surroundings};
+use super::{Conversation, MicroUsd, PrepareError, RepoConfig, Standing, Start, Surroundings};
+use crate::adapters::model::Access;
 use crate::ids::SessionId;
 
 /// The version whose flags and output this was written for.
 pub const MEASURED_WITH: &str = "2.1.330";
-/// No trailer in commit messages and no line in pull requests: whose work it is, the runner says.
-const SETTINGS: &str = "{\"attribution\":{\"commit\":\"\",\"pr\":\"\"}}\n";
 
 /// Claude Code as it was configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Claude {
     pub program: PathBuf,
     /// `RUNNER_AGENT_MODEL`.
     pub model: Option<String>,
+    /// `RUNNER_REPO_CONFIG`: only [`RepoConfig::Trust`] lets it take anything from the repository by itself.
+    pub repo_config: RepoConfig,
 }
 
 fn config_dir(home: &Path) -> PathBuf {
@@ -48,7 +51,8 @@ impl Claude {
             program: self.program.clone(),
             path,
         })?;
-        let settings = put(surroundings.desk, "claude-settings.json", SETTINGS)?;
+        let settings = settings(self.repo_config, surroundings.model);
+        let settings = put(surroundings.desk, "claude-settings.json", &settings)?;
         let instructions = surroundings
             .instructions
             .map(|text| put(surroundings.desk, "claude-instructions.md", text))
@@ -71,8 +75,14 @@ impl Claude {
             .map(Into::into)
             .to_vec();
         args.push("--dangerously-skip-permissions".into());
-        // Nothing of the repository's settings, hooks and servers is taken: all of that runs without a question.
-        args.extend(["--setting-sources", "", "--strict-mcp-config"].map(Into::into));
+        match self.repo_config {
+            // Nothing of the repository's settings, hooks and servers is taken: all of that runs without a question.
+            RepoConfig::Instructions | RepoConfig::None => {
+                args.extend(["--setting-sources", "", "--strict-mcp-config"].map(Into::into));
+            }
+            // The repository's alone: the agent's home, where the user's would be, is the agent's to write.
+            RepoConfig::Trust => args.extend(["--setting-sources", "project"].map(Into::into)),
+        }
         args.extend(["--settings".into(), settings.into()]);
         if let Some(instructions) = instructions {
             args.extend(["--append-system-prompt-file".into(), instructions.into()]);
@@ -90,6 +100,17 @@ impl Claude {
         }
         args
     }
+}
+
+/// No trailer in commit messages and no line in pull requests: whose work it is, the runner says. What is set here counts
+/// before the settings of a repository that is trusted: one that names another address or key for the model would
+/// otherwise have its own way there, past the runner's count.
+fn settings(repo_config: RepoConfig, model: Option<&Access>) -> String {
+    let mut settings = json!({"attribution": {"commit": "", "pr": ""}});
+    if let (RepoConfig::Trust, Some(model)) = (repo_config, model) {
+        settings["env"] = json!({"ANTHROPIC_BASE_URL": model.url, "ANTHROPIC_API_KEY": model.key.expose()});
+    }
+    format!("{settings}\n")
 }
 
 fn environment(surroundings: &Surroundings<'_>) -> Result<Environment, PrepareError> {
@@ -150,7 +171,6 @@ fn put(desk: &Path, name: &str, text: &str) -> Result<PathBuf, PrepareError> {
 mod tests {
     use super::super::{Agent, AgentKind};
     use super::*;
-    use crate::adapters::model::Access;
     use crate::secret::Secret;
 
     struct Room {
@@ -204,7 +224,12 @@ mod tests {
         Agent::Claude(Claude {
             program: "claude".into(),
             model: Some("m".to_owned()),
+            repo_config: RepoConfig::Instructions,
         })
+    }
+
+    fn words(start: &Start) -> Vec<&str> {
+        start.args.iter().map(|arg| arg.to_str().unwrap()).collect()
     }
 
     #[test]
@@ -296,10 +321,34 @@ mod tests {
     }
 
     #[test]
+    fn a_repository_is_trusted_only_where_that_is_said_and_even_then_not_with_the_way_to_the_model() {
+        let room = Room::new();
+        for (repo_config, sources, pinned) in [
+            (RepoConfig::Instructions, "", false),
+            (RepoConfig::None, "", false),
+            (RepoConfig::Trust, "project", true),
+        ] {
+            let Agent::Claude(agent) = claude() else { unreachable!() };
+            let agent = Agent::Claude(Claude { repo_config, ..agent });
+            let start = room.prepare(&agent, Standing::User, &[]).unwrap();
+            let words = words(&start);
+            let at = words.iter().position(|word| *word == "--setting-sources").unwrap();
+            assert_eq!(words[at + 1], sources, "{repo_config}");
+            assert_eq!(words.contains(&"--strict-mcp-config"), !pinned, "{repo_config}");
+            let settings = fs::read_to_string(room.room.path().join("claude-settings.json")).unwrap();
+            let settings: serde_json::Value = serde_json::from_str(&settings).unwrap();
+            assert_eq!(settings["attribution"], json!({"commit": "", "pr": ""}));
+            let env = json!({"ANTHROPIC_BASE_URL": "http://127.0.0.1:1", "ANTHROPIC_API_KEY": "dummy"});
+            assert_eq!(settings.get("env"), pinned.then_some(&env), "{repo_config}");
+        }
+    }
+
+    #[test]
     fn a_program_that_is_nowhere_is_missing() {
         let missing = Agent::Claude(Claude {
             program: "no-such-agent".into(),
             model: None,
+            repo_config: RepoConfig::Instructions,
         });
         let error = Room::new().prepare(&missing, Standing::User, &[]).unwrap_err();
         assert!(matches!(error, PrepareError::Missing { .. }), "{error}");

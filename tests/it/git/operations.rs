@@ -618,3 +618,47 @@ fn an_author_is_a_name_and_an_address() {
         assert!(bad.parse::<Author>().is_err(), "{bad:?}");
     }
 }
+
+#[tokio::test]
+async fn plain_files_of_a_commit_are_read_and_nothing_that_leads_elsewhere() {
+    let world = World::new().await;
+    let remote = world.server.path("o", "r").unwrap();
+    let work = world.root().join("work");
+    git_in(&world.root(), &["clone", "--quiet", remote.to_str().unwrap(), "work"]);
+    let write = |name: &str, text: &[u8]| {
+        let path = work.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("AGENTS.md", b"as it was\xff\n");
+    write("docs/deep/far.md", b"");
+    write("docs/a file\twith \"all\".md", b"odd");
+    write("big.md", &vec![b'x'; usize::try_from(FILE_LIMIT).unwrap() + 1]);
+    std::os::unix::fs::symlink("/etc/passwd", work.join("CLAUDE.md")).unwrap();
+    std::os::unix::fs::symlink("docs", work.join("linked")).unwrap();
+    let sub = format!("160000,{},docs/sub", world.main);
+    git_in(&work, &["add", "-A"]);
+    git_in(&work, &["update-index", "--add", "--cacheinfo", &sub]);
+    git_in(&work, &["commit", "--quiet", "-m", "files"]);
+    let base: CommitId = git_in(&work, &["rev-parse", "HEAD"]).parse().unwrap();
+    write("AGENTS.md", b"as it is later\n");
+    git_in(&work, &["commit", "--quiet", "-a", "-m", "later"]);
+    git_in(&work, &["push", "--quiet", "origin", "HEAD:main"]);
+    world.cloned().await;
+
+    let private = &world.private;
+    let named = |files: &[CommittedFile]| -> Vec<String> {
+        files
+            .iter()
+            .map(|file| file.path.to_string_lossy().into_owned())
+            .collect()
+    };
+    let root = private.files_in(&base, &[""]).await.unwrap();
+    assert_eq!(named(&root), [".gitignore", "AGENTS.md", "README.md", "big.md"]);
+    let below = private.files_in(&base, &["docs", "linked", "missing"]).await.unwrap();
+    assert_eq!(named(&below), ["docs/a file\twith \"all\".md"]);
+    let text = |place: usize| private.text_of(&root[place]);
+    assert_eq!(text(1).await.unwrap().as_deref(), Some("as it was\u{fffd}\n"));
+    assert_eq!(text(3).await.unwrap(), None, "more than is read");
+    assert_eq!(private.text_of(&below[0]).await.unwrap().as_deref(), Some("odd"));
+}
