@@ -1,10 +1,12 @@
 //! The outside world of a test: task API, git server and forge, with one task in them.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runner::adapters::agent::read_transcript;
 use runner::adapters::http::{HttpOptions, Proxies, build_client};
 use runner::embedded::faults::{Endpoint, Fault, Faults};
 use runner::embedded::forge::{Branches, ForgeRepo, ForgeServer};
@@ -160,6 +162,13 @@ pub(crate) fn client() -> reqwest::Client {
     .unwrap()
 }
 
+/// What a transcript has.
+pub(crate) fn transcript(path: &Path) -> String {
+    let mut text = Vec::new();
+    read_transcript(path).unwrap().read_to_end(&mut text).unwrap();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Every file below a directory that has these bytes in it, or in its name.
 pub(crate) fn files_with(dir: &Path, needle: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -174,7 +183,11 @@ pub(crate) fn files_with(dir: &Path, needle: &str) -> Vec<PathBuf> {
             if kind.is_dir() {
                 dirs.push(entry.path());
             } else if kind.is_file() {
-                let bytes = std::fs::read(entry.path()).unwrap();
+                let bytes = if entry.path().extension().is_some_and(|extension| extension == "zst") {
+                    transcript(&entry.path()).into_bytes()
+                } else {
+                    std::fs::read(entry.path()).unwrap()
+                };
                 if bytes.windows(needle.len()).any(|window| window == needle.as_bytes()) {
                     found.push(entry.path());
                 }
