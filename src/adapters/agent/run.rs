@@ -26,6 +26,10 @@ const STDERR_LIMIT: usize = 8 * 1024;
 /// How long the pipes may stay open after the supervisor has ended. Only a lost supervisor leaves somebody who has them.
 const DRAIN: Duration = Duration::from_secs(2);
 const CHUNK: usize = 64 * 1024;
+/// A read that brought less than a page came of small writes, and is not followed by the next one at once: an agent that writes
+/// line by line would have to wake its reader for each of them.
+const SMALL: usize = 4 * 1024;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// How long an agent may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,11 +190,12 @@ impl Watch {
         let mut concluded = None;
         let deadline = after(Instant::now(), bounds.timeout);
         let mut heard = Instant::now();
+        let mut read_again = heard;
         let ended = loop {
             let quiet_until = bounds.idle.map_or(deadline, |idle| after(heard, idle));
             let linger_until = concluded.map_or(deadline, |since| after(since, bounds.linger));
             let woke = tokio::select! {
-                read = read_where_room(&self.transcript, &mut stdout, &mut out), if out_open => Woke::Stdout(read.unwrap_or(0)),
+                read = read_where_room(&self.transcript, read_again, &mut stdout, &mut out), if out_open => Woke::Stdout(read.unwrap_or(0)),
                 read = stderr.read(&mut err), if err_open => Woke::Stderr(read.unwrap_or(0)),
                 ended = supervision.ended() => Woke::Ended(ended),
                 reason = &mut stop, if by.is_none() => Woke::Bound(EndedBy::Stop(reason)),
@@ -207,6 +212,7 @@ impl Watch {
                 Woke::Stdout(read) => {
                     heard = Instant::now();
                     out_open = read > 0;
+                    read_again = if read < SMALL { heard + PAUSE } else { heard };
                     self.take(&out[..read], on_activity);
                     if self.unwritten {
                         supervision.stop();
@@ -230,8 +236,11 @@ impl Watch {
         // What is still in the pipes. They end, because nobody has them any more; a lost supervisor is the exception.
         let until = Instant::now() + DRAIN;
         while out_open
-            && let Ok(Ok(read @ 1..)) =
-                timeout_at(until, read_where_room(&self.transcript, &mut stdout, &mut out)).await
+            && let Ok(Ok(read @ 1..)) = timeout_at(
+                until,
+                read_where_room(&self.transcript, read_again, &mut stdout, &mut out),
+            )
+            .await
         {
             self.take(&out[..read], on_activity);
         }
@@ -257,9 +266,11 @@ impl Watch {
 /// What cannot be kept yet is left in the pipe.
 async fn read_where_room(
     transcript: &Transcript,
+    not_before: Instant,
     mut stdout: impl AsyncRead + Unpin,
     out: &mut [u8],
 ) -> io::Result<usize> {
+    sleep_until(not_before).await;
     transcript.room().await;
     stdout.read(out).await
 }
