@@ -13,6 +13,7 @@ mod money;
 mod plain;
 mod run;
 mod stream;
+mod transcript;
 
 use std::ffi::OsString;
 use std::io;
@@ -30,6 +31,7 @@ pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
 pub use run::{AgentEnd, Bounds, EndedBy, Probe, ProbeError, RunError, probe, run};
 pub use stream::{AgentReport, Conclusion, ResultEvent, Stream, StreamEnd};
+pub use transcript::{Transcript, read_transcript};
 
 /// `RUNNER_AGENT`.
 #[derive(

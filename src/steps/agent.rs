@@ -64,7 +64,7 @@ impl Files {
         let dir = world.places.agent_dir();
         Self {
             prompt: dir.join(format!("prompt-{attempt}.md")),
-            transcript: dir.join(format!("transcript-{attempt}.jsonl")),
+            transcript: dir.join(format!("transcript-{attempt}.jsonl.zst")),
             report: dir.join(format!("ended-{attempt}.json")),
             account: dir.join(format!("spent-{attempt}.json")),
         }

@@ -13,6 +13,8 @@ use runner::redact::Redactor;
 use runner::sandbox::Demand;
 use tempfile::TempDir;
 
+use crate::harness::transcript;
+
 /// Long enough that a test which waits for it has failed.
 const NEVER: Duration = Duration::from_mins(1);
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/claude");
@@ -83,8 +85,8 @@ async fn what_an_agent_prints_is_its_transcript_and_the_probe_finds_the_same_end
     assert_eq!(end.by, EndedBy::Itself);
     assert_eq!(end.stderr, "trouble\n");
     assert_eq!(
-        fs::read(room.path("transcript")).unwrap(),
-        fs::read(Path::new(FIXTURES).join("success.jsonl")).unwrap()
+        transcript(&room.path("transcript")),
+        fs::read_to_string(Path::new(FIXTURES).join("success.jsonl")).unwrap()
     );
     assert!(
         seen.iter()
@@ -182,7 +184,7 @@ async fn a_flood_on_both_outputs_holds_nothing_up() {
     let (end, _) = room.run(AgentKind::Command, script, Bounds::new(NEVER)).await;
     assert_eq!(end.by, EndedBy::Itself);
     assert!(end.stderr.ends_with("last words\n") && end.stderr.len() <= 8 * 1024);
-    assert_eq!(fs::metadata(room.path("transcript")).unwrap().len(), 20_000_006);
+    assert_eq!(transcript(&room.path("transcript")).len(), 20_000_006);
     assert_eq!(end.judgement.report().summary.as_deref(), Some("done"));
 }
 

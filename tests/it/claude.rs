@@ -18,7 +18,7 @@ use runner::ids::CommitId;
 use runner::ids::SessionId;
 use serde_json::{Value, json};
 
-use crate::harness::{Bench, CANARY, NEVER, Outside, RUNNER, files_with};
+use crate::harness::{Bench, CANARY, NEVER, Outside, RUNNER, files_with, transcript};
 use crate::messages_api::{MessagesApi, Turn};
 
 /// What the model hears and the agent never sees.
@@ -149,7 +149,7 @@ impl Room {
             "the agent's environment is in what it told the model"
         );
         assert!(!heard.contains(CANARY), "the agent saw the token");
-        let transcript = std::fs::read_to_string(self.bench.path("state/agent/transcript-1.jsonl")).unwrap();
+        let transcript = transcript(&self.bench.path("state/agent/transcript-1.jsonl.zst"));
         assert!(transcript.contains("CLAUDE_CONFIG_DIR=") && !transcript.contains(CANARY));
         assert_eq!(files_with(self.bench.dir.path(), CANARY), [] as [PathBuf; 0]);
         // Its key is another one, which the model never hears as a key, and which looks like one to the redactor.

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Child;
 use tokio::sync::watch;
 
-pub(crate) use crate::outside::{CANARY, NEVER, Outside, client, data, everything_below, files_with};
+pub(crate) use crate::outside::{CANARY, NEVER, Outside, client, data, everything_below, files_with, transcript};
 
 pub(crate) const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 /// An agent that leaves one change, uncommitted, and counts how often it ran.

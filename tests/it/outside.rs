@@ -1,10 +1,12 @@
 //! The outside world of a test: task API, git server and forge, with one task in them.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runner::adapters::agent::read_transcript;
 use runner::adapters::http::{HttpOptions, Proxies, build_client};
 use runner::embedded::faults::{Endpoint, Fault, Faults};
 use runner::embedded::forge::{Branches, ForgeRepo, ForgeServer};
@@ -172,6 +174,13 @@ pub(crate) fn client() -> reqwest::Client {
     .unwrap()
 }
 
+/// What a transcript has.
+pub(crate) fn transcript(path: &Path) -> String {
+    let mut text = Vec::new();
+    read_transcript(path).unwrap().read_to_end(&mut text).unwrap();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Every file below a directory that has these bytes in it, or in its name.
 pub(crate) fn files_with(dir: &Path, needle: &str) -> Vec<PathBuf> {
     let has = |bytes: &[u8]| bytes.windows(needle.len()).any(|window| window == needle.as_bytes());
@@ -188,7 +197,9 @@ pub(crate) fn everything_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
         for entry in std::fs::read_dir(dir).unwrap() {
             let entry = entry.unwrap();
             let (path, kind) = (entry.path(), entry.file_type().unwrap());
-            let bytes = if kind.is_file() {
+            let bytes = if kind.is_file() && path.extension().is_some_and(|extension| extension == "zst") {
+                transcript(&path).into_bytes()
+            } else if kind.is_file() {
                 std::fs::read(&path).unwrap()
             } else if kind.is_symlink() {
                 std::fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use runner::redact::MARKER;
 
-use crate::harness::{Bench, CANARY, Outside, RUNNER, files_with, until};
+use crate::harness::{Bench, CANARY, Outside, RUNNER, files_with, transcript, until};
 
 /// The model's key, of no known shape, with what encodings treat in their own ways.
 const KEY: &str = "m0del/key+\"canary\"~42?xyz";
@@ -91,7 +91,7 @@ async fn an_agent_that_tells_its_secrets_tells_nobody() {
     for (exit, expected) in [(0, 0), (3, 1)] {
         let (outside, bench, code, log) = told(exit).await;
         assert_eq!(code, expected, "{log}");
-        let transcript = std::fs::read_to_string(bench.path("state/agent/transcript-1.jsonl")).unwrap();
+        let transcript = transcript(&bench.path("state/agent/transcript-1.jsonl.zst"));
         assert!(transcript.contains(&format!("plain {MARKER}")), "{transcript}");
         let mut shown = vec![
             log,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use runner::embedded::git_server::SeedCommit;
 
-use crate::harness::{Bench, Outside};
+use crate::harness::{Bench, Outside, transcript};
 
 /// Node with npm, python and cargo are what this machine has to have; Go takes part where `RUNNER_TEST_GO` names its root.
 struct Project {
@@ -48,7 +48,7 @@ impl Project {
             .with("RUNNER_AGENT_COMMAND", &script)
             .with("RUNNER_AGENT_PORTS", ports);
         let (code, log) = bench.once(&outside).await;
-        let said = std::fs::read_to_string(bench.path("state/agent/transcript-1.jsonl")).unwrap_or_default();
+        let said = transcript(&bench.path("state/agent/transcript-1.jsonl.zst"));
         assert_eq!(code, Some(0), "with ports {ports:?}: {log}\n{said}");
         let branch = format!("runner/{}", outside.task);
         let log = outside.remote(&["log", "-1", "--format=%s", &branch]);

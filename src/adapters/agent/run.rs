@@ -1,32 +1,35 @@
 //! Runs a launched agent to its end: drains it whatever happens, holds it to its bounds, and judges it. And what the files
 //! of an earlier run prove after the runner itself was killed.
 
-use std::fs::{File, OpenOptions};
+use std::fs;
 use std::future::Future;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
-use nix::libc;
 use thiserror::Error;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::AgentKind;
 use super::activity::Activity;
 use super::judge::{Judgement, judge};
 use super::stream::{Conclusion, Stream, StreamEnd};
+use super::transcript::{Transcript, read_transcript};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::process::{Ended, Exit, Launch, LaunchError, ReportError, Running, Stopped, read_report};
-use crate::redact::{Redacted, Redactor, Scrub};
+use crate::redact::{Redactor, Scrub};
 
 /// How much of the end of standard error is kept, in bytes.
 const STDERR_LIMIT: usize = 8 * 1024;
 /// How long the pipes may stay open after the supervisor has ended. Only a lost supervisor leaves somebody who has them.
 const DRAIN: Duration = Duration::from_secs(2);
 const CHUNK: usize = 64 * 1024;
+/// A read that brought less than a page came of small writes, and is not followed by the next one at once: an agent that writes
+/// line by line would have to wake its reader for each of them.
+const SMALL: usize = 4 * 1024;
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// How long an agent may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,13 +119,13 @@ where
     S: Future<Output = R>,
     A: FnMut(Activity) + Send,
 {
-    let file = create(transcript)?;
+    let kept = Transcript::create(transcript, &redactor).map_err(|source| not_kept(transcript, source))?;
     let mut watch = Watch {
         scrub: redactor.stream(),
-        transcript: Redacted::new(file, &redactor),
+        transcript: kept,
         stream: Stream::new(redactor),
         stderr: Vec::new(),
-        unwritten: None,
+        unwritten: false,
     };
     let running = launch.start()?;
     crash::at(CrashPoint::Inside(Inside::AgentStarted));
@@ -130,14 +133,8 @@ where
     let rest = watch.scrub.finish();
     watch.stderr.extend(rest);
     let end = watch.stream.finish(&mut on_activity);
-    let synced = match watch.unwritten {
-        Some(error) => Err(error),
-        None => watch.transcript.finish().and_then(|file| file.sync_all()),
-    };
-    synced.map_err(|source| RunError::Transcript {
-        path: transcript.to_owned(),
-        source,
-    })?;
+    let written = watch.transcript.finish().await;
+    written.map_err(|source| not_kept(transcript, source))?;
     let stderr = String::from_utf8_lossy(&watch.stderr).into_owned();
     Ok(AgentEnd {
         judgement: judge(kind, &ended, &end, &stderr),
@@ -147,29 +144,22 @@ where
     })
 }
 
-fn create(path: &Path) -> Result<File, RunError> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
-        .map_err(|source| {
-            let path = path.to_owned();
-            if source.kind() == ErrorKind::AlreadyExists {
-                RunError::TranscriptExists { path }
-            } else {
-                RunError::Transcript { path, source }
-            }
-        })
+fn not_kept(path: &Path, source: io::Error) -> RunError {
+    let path = path.to_owned();
+    if source.kind() == ErrorKind::AlreadyExists {
+        RunError::TranscriptExists { path }
+    } else {
+        RunError::Transcript { path, source }
+    }
 }
 
-struct Watch<W> {
-    transcript: W,
+struct Watch {
+    transcript: Transcript,
     stream: Stream,
     stderr: Vec<u8>,
     scrub: Scrub,
-    unwritten: Option<io::Error>,
+    /// Whether the transcript takes no more.
+    unwritten: bool,
 }
 
 /// What one turn of the loop brought.
@@ -180,7 +170,7 @@ enum Woke<R> {
     Ended(Result<Ended, LaunchError>),
 }
 
-impl<W: Write> Watch<W> {
+impl Watch {
     async fn follow<R, S: Future<Output = R>>(
         &mut self,
         running: Running,
@@ -200,11 +190,12 @@ impl<W: Write> Watch<W> {
         let mut concluded = None;
         let deadline = after(Instant::now(), bounds.timeout);
         let mut heard = Instant::now();
+        let mut read_again = heard;
         let ended = loop {
             let quiet_until = bounds.idle.map_or(deadline, |idle| after(heard, idle));
             let linger_until = concluded.map_or(deadline, |since| after(since, bounds.linger));
             let woke = tokio::select! {
-                read = stdout.read(&mut out), if out_open => Woke::Stdout(read.unwrap_or(0)),
+                read = read_where_room(&self.transcript, read_again, &mut stdout, &mut out), if out_open => Woke::Stdout(read.unwrap_or(0)),
                 read = stderr.read(&mut err), if err_open => Woke::Stderr(read.unwrap_or(0)),
                 ended = supervision.ended() => Woke::Ended(ended),
                 reason = &mut stop, if by.is_none() => Woke::Bound(EndedBy::Stop(reason)),
@@ -221,12 +212,17 @@ impl<W: Write> Watch<W> {
                 Woke::Stdout(read) => {
                     heard = Instant::now();
                     out_open = read > 0;
+                    read_again = if read < SMALL { heard + PAUSE } else { heard };
                     self.take(&out[..read], on_activity);
-                    if self.unwritten.is_some() {
+                    if self.unwritten {
                         supervision.stop();
                     }
                     concluded = match self.stream.conclusion() {
-                        Conclusion::Concluded => concluded.or(Some(heard)),
+                        Conclusion::Concluded => concluded.or_else(|| {
+                            // What a successor would judge by.
+                            self.transcript.hurry();
+                            Some(heard)
+                        }),
                         Conclusion::Open | Conclusion::Waiting => None,
                     };
                 }
@@ -239,7 +235,13 @@ impl<W: Write> Watch<W> {
         };
         // What is still in the pipes. They end, because nobody has them any more; a lost supervisor is the exception.
         let until = Instant::now() + DRAIN;
-        while out_open && let Ok(Ok(read @ 1..)) = timeout_at(until, stdout.read(&mut out)).await {
+        while out_open
+            && let Ok(Ok(read @ 1..)) = timeout_at(
+                until,
+                read_where_room(&self.transcript, read_again, &mut stdout, &mut out),
+            )
+            .await
+        {
             self.take(&out[..read], on_activity);
         }
         while err_open && let Ok(Ok(read @ 1..)) = timeout_at(until, stderr.read(&mut err)).await {
@@ -249,9 +251,7 @@ impl<W: Write> Watch<W> {
     }
 
     fn take(&mut self, bytes: &[u8], on_activity: &mut (dyn FnMut(Activity) + Send)) {
-        if let Err(error) = self.transcript.write_all(bytes) {
-            self.unwritten.get_or_insert(error);
-        }
+        self.unwritten |= !self.transcript.write(bytes);
         self.stream.feed(bytes, on_activity);
     }
 
@@ -261,6 +261,21 @@ impl<W: Write> Watch<W> {
         let surplus = self.stderr.len().saturating_sub(STDERR_LIMIT);
         self.stderr.drain(..surplus);
     }
+}
+
+/// What cannot be kept yet is left in the pipe.
+async fn read_where_room(
+    transcript: &Transcript,
+    not_before: Instant,
+    mut stdout: impl AsyncRead + Unpin,
+    out: &mut [u8],
+) -> io::Result<usize> {
+    // The timer would take a millisecond for a moment that is over, too.
+    if Instant::now() < not_before {
+        sleep_until(not_before).await;
+    }
+    transcript.room().await;
+    stdout.read(out).await
 }
 
 /// A moment that far away, or one that nobody lives to see.
@@ -312,10 +327,10 @@ pub fn probe(kind: AgentKind, transcript: &Path, report: &Path, started: SystemT
         source,
     };
     let ended = read_report(report)?;
-    let (end, last_write) = match File::open(transcript) {
-        Ok(file) => {
-            let written = file.metadata().and_then(|data| data.modified()).map_err(unreadable)?;
-            (Some(read_all(file).map_err(unreadable)?), Some(written))
+    let (end, last_write) = match fs::metadata(transcript) {
+        Ok(data) => {
+            let written = data.modified().map_err(unreadable)?;
+            (Some(read_all(transcript).map_err(unreadable)?), Some(written))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => (None, None),
         Err(error) => return Err(unreadable(error)),
@@ -337,7 +352,8 @@ pub fn probe(kind: AgentKind, transcript: &Path, report: &Path, started: SystemT
     Ok(Probe::NotFinished { ran })
 }
 
-fn read_all(mut file: File) -> io::Result<StreamEnd> {
+fn read_all(transcript: &Path) -> io::Result<StreamEnd> {
+    let mut file = read_transcript(transcript)?;
     // What is in there was redacted when it was written.
     let mut stream = Stream::new(Redactor::new());
     let mut chunk = vec![0; CHUNK];
@@ -352,21 +368,21 @@ fn read_all(mut file: File) -> io::Result<StreamEnd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     struct Room(tempfile::TempDir);
 
     impl Room {
         fn new(transcript: &str, report: Option<&str>) -> Self {
             let room = Self(tempfile::tempdir().unwrap());
-            fs::write(room.transcript(), transcript).unwrap();
+            let kept = zstd::encode_all(transcript.as_bytes(), 0).unwrap();
+            fs::write(room.transcript(), kept).unwrap();
             if let Some(report) = report {
                 fs::write(room.report(), report).unwrap();
             }
             room
         }
         fn transcript(&self) -> PathBuf {
-            self.0.path().join("transcript.jsonl")
+            self.0.path().join("transcript.jsonl.zst")
         }
         fn report(&self) -> PathBuf {
             self.0.path().join("report.json")

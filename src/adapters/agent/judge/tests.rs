@@ -1,4 +1,4 @@
-//! Every transcript of the real CLI, and how it is to be judged.
+//! Every transcript of the real CLI, and what it was not seen to do, and how that is to be judged.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -95,26 +95,32 @@ fn found(kind: AgentKind, exit: Exit, bytes: &[u8]) -> Judgement {
     judge(kind, &ended(exit), &read(bytes), "oh no")
 }
 
+fn assert_judged(name: &str, judgement: &Judgement, exit: Exit, expected: &Expected) {
+    match (judgement, expected) {
+        (Judgement::Succeeded(report), Success { turns, micros, summary }) => {
+            assert_eq!(report.turns, Some(*turns), "{name}");
+            assert_eq!(report.cost_usd, Some(MicroUsd::from_micros(*micros)), "{name}");
+            assert_eq!(report.summary.as_deref(), Some(*summary), "{name}");
+        }
+        (Judgement::Failed { trouble, message, .. }, Trouble(expected)) => {
+            assert_eq!(trouble, expected, "{name}, {exit}");
+            assert!(!message.is_empty(), "{name}");
+        }
+        (Judgement::NoResult { exit: seen, stderr, .. }, Nothing) => {
+            assert_eq!((*seen, stderr.as_str()), (exit, "oh no"), "{name}");
+        }
+        _ => panic!("{name}, {exit}: {judgement:?}, expected {expected:?}"),
+    }
+}
+
 #[test]
 fn every_transcript_of_the_real_cli_is_judged_as_it_ended() {
     for (name, exit, expected) in &TABLE {
         let bytes = fs::read(fixtures().join(format!("{name}.jsonl"))).unwrap();
         let judgement = found(AgentKind::Claude, *exit, &bytes);
-        match (&judgement, expected) {
-            (Judgement::Succeeded(report), Success { turns, micros, summary }) => {
-                assert_eq!(report.turns, Some(*turns), "{name}");
-                assert_eq!(report.cost_usd, Some(MicroUsd::from_micros(*micros)), "{name}");
-                assert_eq!(report.summary.as_deref(), Some(*summary), "{name}");
-                assert!(report.output_tokens > Some(0), "{name}");
-            }
-            (Judgement::Failed { trouble, message, .. }, Trouble(expected)) => {
-                assert_eq!(trouble, expected, "{name}");
-                assert!(!message.is_empty(), "{name}");
-            }
-            (Judgement::NoResult { exit: seen, stderr, .. }, Nothing) => {
-                assert_eq!((seen, stderr.as_str()), (exit, "oh no"), "{name}");
-            }
-            _ => panic!("{name}: {judgement:?}, expected {expected:?}"),
+        assert_judged(name, &judgement, *exit, expected);
+        if let Success { .. } = expected {
+            assert!(judgement.report().output_tokens > Some(0), "{name}");
         }
         let report = judgement.report();
         assert!(report.session_id.is_some(), "{name}");
@@ -140,11 +146,126 @@ fn no_transcript_is_left_out_of_the_table() {
     assert_eq!(there, listed);
 }
 
+const DONE: &str = r#"{"type":"result","subtype":"success","is_error":false,"terminal_reason":"completed","num_turns":2,"total_cost_usd":0.5,"result":"done"}"#;
+const TURN: &str =
+    r#"{"type":"assistant","message":{"content":[{"type":"text","text":"on it"}]},"parent_tool_use_id":null}"#;
+const API_MESSAGE: &str = r#"{"type":"assistant","is_api_error_message":true,"error":"server_error","message":{"model":"<synthetic>","content":[{"type":"text","text":"API Error: 500"}]}}"#;
+
+fn api_error(status: Option<u16>) -> String {
+    serde_json::json!({
+        "type": "result", "subtype": "success", "is_error": true, "terminal_reason": "api_error",
+        "api_error_status": status, "result": "API Error", "num_turns": 1, "total_cost_usd": 0.75
+    })
+    .to_string()
+}
+
+fn error(subtype: &str, reason: &str) -> String {
+    serde_json::json!({
+        "type": "result", "subtype": subtype, "is_error": true, "terminal_reason": reason, "errors": ["it broke"]
+    })
+    .to_string()
+}
+
 #[test]
-fn a_result_counts_although_the_process_had_to_be_killed_after_it() {
-    let bytes = fs::read(fixtures().join("success.jsonl")).unwrap();
-    let judgement = found(AgentKind::Claude, Exit::Signal(9), &bytes);
-    assert!(matches!(judgement, Judgement::Succeeded(_)), "{judgement:?}");
+fn what_was_never_seen_to_happen_is_judged_by_the_same_rules() {
+    let done = || success(2, 500_000, "done");
+    let api = |status| Trouble(AgentTrouble::Api { status });
+    let mut table = vec![
+        ("a result", vec![DONE.to_owned()], Exit::Code(0), done()),
+        ("nothing", vec![], Exit::Code(1), Nothing),
+        ("nothing, and well", vec![], Exit::Code(0), Nothing),
+        ("no network", vec![api_error(None)], Exit::Code(1), api(None)),
+        (
+            "the last result counts, an error",
+            vec![DONE.to_owned(), api_error(Some(500))],
+            Exit::Code(1),
+            api(Some(500)),
+        ),
+        (
+            "the last result counts, a success",
+            vec![api_error(Some(500)), TURN.to_owned(), DONE.to_owned()],
+            Exit::Code(0),
+            success(3, 500_000, "done"),
+        ),
+        (
+            "an error of the API in mid-run",
+            vec![API_MESSAGE.to_owned(), TURN.to_owned(), DONE.to_owned()],
+            Exit::Code(0),
+            done(),
+        ),
+        ("an error of the API, then killed", vec![API_MESSAGE.to_owned()], Exit::Signal(9), Nothing),
+        (
+            "tools were refused",
+            vec![
+                r#"{"type":"system","subtype":"permission_denied","tool_name":"Bash","message":"no"}"#.to_owned(),
+                DONE.replace("\"num_turns\"", "\"permission_denials\":[{\"tool_name\":\"Bash\"}],\"num_turns\""),
+            ],
+            Exit::Code(0),
+            done(),
+        ),
+        ("killed after its result", vec![DONE.to_owned()], Exit::Signal(9), done()),
+        (
+            "killed in a turn after its result",
+            vec![DONE.to_owned(), TURN.to_owned()],
+            Exit::Signal(9),
+            Nothing,
+        ),
+        (
+            "gone by itself in a turn after its result",
+            vec![DONE.to_owned(), TURN.to_owned()],
+            Exit::Code(0),
+            done(),
+        ),
+        (
+            "no key",
+            vec![
+                r#"{"type":"result","subtype":"success","is_error":true,"result":"Not logged in \u00b7 Please run /login"}"#
+                    .to_owned(),
+            ],
+            Exit::Code(1),
+            Trouble(AgentTrouble::NotLoggedIn),
+        ),
+        (
+            "a result that does not say how it is",
+            vec![r#"{"type":"result","subtype":"success","result":"done"}"#.to_owned()],
+            Exit::Code(0),
+            Trouble(AgentTrouble::Failed),
+        ),
+    ];
+    for status in [401, 403, 404, 429, 500, 529] {
+        table.push((
+            "the API's status",
+            vec![api_error(Some(status))],
+            Exit::Code(1),
+            api(Some(status)),
+        ));
+    }
+    for (subtype, reason, trouble) in [
+        ("error_max_budget_usd", "", AgentTrouble::BudgetExceeded),
+        ("error_max_turns", "max_turns", AgentTrouble::TurnsExceeded),
+        ("error_max_structured_output_retries", "", AgentTrouble::Failed),
+        ("error_during_execution", "", AgentTrouble::Failed),
+        ("error_during_execution", "aborted_streaming", AgentTrouble::Interrupted),
+        ("error_during_execution", "aborted_tools", AgentTrouble::Interrupted),
+        ("error_of_tomorrow", "", AgentTrouble::Failed),
+    ] {
+        // The exit code is no witness: SIGINT's is 0.
+        for exit in [Exit::Code(0), Exit::Code(1)] {
+            table.push((subtype, vec![error(subtype, reason)], exit, Trouble(trouble)));
+        }
+    }
+    // SIGHUP, SIGINT, SIGKILL, SIGTERM, as the program answers them and as they are where it does not.
+    for exit in [129, 130, 137, 143]
+        .map(Exit::Code)
+        .into_iter()
+        .chain([1, 2, 9, 15].map(Exit::Signal))
+    {
+        table.push(("told to go in mid-run", vec![TURN.to_owned()], exit, Nothing));
+    }
+    for (what, lines, exit, expected) in &table {
+        let judgement = found(AgentKind::Claude, *exit, lines.join("\n").as_bytes());
+        assert_judged(what, &judgement, *exit, expected);
+    }
 }
 
 #[test]
@@ -154,17 +275,6 @@ fn a_result_before_a_turn_that_was_cut_off_is_no_end() {
     let cut = cut[..cut.len() - 1].join("\n");
     let judgement = found(AgentKind::Claude, Exit::Signal(9), cut.as_bytes());
     assert!(matches!(judgement, Judgement::NoResult { .. }), "{judgement:?}");
-}
-
-#[test]
-fn an_agent_without_a_key_is_not_logged_in() {
-    let line =
-        br#"{"type":"result","subtype":"success","is_error":true,"result":"Not logged in \u00b7 Please run /login"}"#;
-    let judgement = found(AgentKind::Claude, Exit::Code(1), line);
-    let Judgement::Failed { trouble, .. } = judgement else {
-        panic!("{judgement:?}");
-    };
-    assert_eq!(trouble, AgentTrouble::NotLoggedIn);
 }
 
 #[test]

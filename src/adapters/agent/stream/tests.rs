@@ -114,6 +114,15 @@ fn a_long_line_of_plain_text_is_dropped_and_the_next_is_read_wherever_the_reads_
 }
 
 #[test]
+fn a_long_object_is_one_whatever_white_space_is_before_it() {
+    let text = "x".repeat(2 * plain::LINE_LIMIT);
+    let line = format!(" \t{{\"result\":\"{text}\",\"type\":\"result\",\"is_error\":false}}\r\n");
+    for piece in [1000, line.len()] {
+        assert!(read(line.as_bytes(), piece).0.result.is_some());
+    }
+}
+
+#[test]
 fn plain_text_is_kept_from_its_end() {
     let text = "äöü\n".repeat(5_000);
     let (end, _) = read(text.as_bytes(), 999);
