@@ -158,6 +158,9 @@ impl Observe for Progress {
             Event::Ended {
                 effect, outcome, at, ..
             } => match outcome {
+                Outcome::Done {
+                    fact: fact @ Fact::Checked(check),
+                } if !check.passed() => self.line(&format!("  !!  {} ({})", did(fact), self.took(*at))),
                 Outcome::Done { fact } => self.line(&format!("  ok  {} ({})", did(fact), self.took(*at))),
                 Outcome::Retry { cause, .. } => self.line(&format!("  ..  {effect}: {cause}; trying again")),
                 Outcome::Failed { failure, cause, .. } | Outcome::GivenUp { failure, cause } => {

@@ -6,7 +6,8 @@ use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
 use super::effect::EffectName;
 use super::failure::Failure;
-use super::state::{AgentReport, Run, State};
+use super::state::{AgentReport, Run, State, Work};
+use super::work::CommandRun;
 use crate::text::cut;
 
 /// The three ways a task ends.
@@ -78,7 +79,7 @@ impl Verdict {
                 (
                     VerdictKind::Failed,
                     Some(*failure),
-                    format!("{} {cause}", failure.sentence()),
+                    format!("{} {cause}{}", failure.sentence(), saved(run)),
                 )
             }
             Ending::Superseded => (
@@ -123,15 +124,32 @@ impl Verdict {
 
 fn completed_message(run: &Run) -> String {
     match &run.state {
-        Some(State::PrOpened { work, pull_request }) => match work.check.as_ref().filter(|check| !check.passed()) {
+        Some(State::PrOpened { work, pull_request }) => match red(work) {
             Some(check) => format!(
-                "Opened {} as a draft: the check ended with {}.",
+                "Opened {} as a draft: the check is red ({}).",
                 pull_request.url, check.end
             ),
             None => format!("Opened {}", pull_request.url),
         },
-        Some(State::Pushed(work)) => format!("Pushed {}", work.checkout.branch),
+        Some(State::Pushed(work)) => match red(work) {
+            Some(check) => format!("Pushed {}: the check is red ({}).", work.checkout.branch, check.end),
+            None => format!("Pushed {}", work.checkout.branch),
+        },
         _ => "The agent changed nothing, which counts as done here.".to_owned(),
+    }
+}
+
+fn red(work: &Work) -> Option<&CommandRun> {
+    work.check.as_ref().filter(|check| !check.passed())
+}
+
+/// Where the work is that an agent had done when it was cut short.
+fn saved(run: &Run) -> String {
+    match &run.state {
+        Some(state) if state.cut().is_none() => String::new(),
+        Some(State::PrOpened { pull_request, .. }) => format!(" What it had done is in {}", pull_request.url),
+        Some(State::Pushed(work)) => format!(" What it had done is on the branch {}", work.checkout.branch),
+        Some(_) | None => String::new(),
     }
 }
 
