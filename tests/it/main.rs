@@ -21,6 +21,7 @@ mod harness;
 mod init;
 mod isolation;
 mod journal_cli;
+mod left_behind;
 mod local_run;
 mod messages_api;
 mod model_proxy;
