@@ -26,7 +26,7 @@ use crate::ids::SessionId;
 pub use claude::{Claude, MEASURED_WITH};
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
-pub use run::{AgentEnd, Bounds, EndedBy, Probe, ProbeError, RunError, probe, run};
+pub use run::{AgentEnd, Bounds, EndedBy, Haste, Order, Probe, ProbeError, RunError, probe, run};
 pub use stream::{Activity, AgentReport, Conclusion, ResultEvent, Stream, StreamEnd, ToolResult};
 
 /// `RUNNER_AGENT`.
