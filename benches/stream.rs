@@ -11,7 +11,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use runner::adapters::agent::{AgentKind, Bounds, Stream, Transcript, read_transcript, run};
+use runner::adapters::agent::{AgentKind, Bounds, Order, Stream, Transcript, read_transcript, run};
 use runner::process::{Input, Launch};
 use runner::redact::Redactor;
 use runner::sandbox::Demand;
@@ -272,7 +272,7 @@ async fn to_the_runner(room: &Path, name: &str, script: &str) -> Result<Duration
         &launch,
         &room.join(&name),
         Bounds::new(Duration::from_mins(5)),
-        pending::<()>(),
+        pending::<Order<()>>(),
         |activity| drop(black_box(activity)),
         redactor(),
     )

@@ -31,11 +31,12 @@
 //! | [`policy`] | what a change may not have in it |
 //! | [`redact`] | secrets out of everything that is shown, sent or kept |
 //! | [`process`], [`sandbox`], [`seal`], [`secret`], [`telemetry`], [`crash`] | what several rooms use |
-//! | [`survival`], [`doctor`] | what directories outlive here; what a machine or an image lacks |
+//! | [`survival`], `cgroup`, [`doctor`] | what directories outlive here; what memory there is; what a machine or an image lacks |
 //! | [`embedded`] | the outside world in miniature: `runner run` and `runner demo` stand on it, and so do the tests |
 //! | [`cli`], [`config`] | one file a command; the settings |
 
 pub mod adapters;
+mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod crash;

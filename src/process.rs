@@ -7,13 +7,15 @@
 //!
 //! The supervisor holds `agent.lock` for as long as one process of the agent lives. It is a subreaper, so that what the
 //! agent leaves behind (daemons, sessions of their own) becomes its child and is found. When the lifeline ends, the
-//! runner is gone, and the supervisor kills everything. Both hidden commands are a re-exec of this binary, because what
+//! runner is gone, and the supervisor kills everything. Where both are killed at once, the next start finds what is left by
+//! the mark that all of it has, and kills it before it touches anything. Both hidden commands are a re-exec of this binary, because what
 //! they do between fork and exec could not be done there safely.
 
 mod descendants;
 pub(crate) mod init;
 mod launch;
 mod lock;
+mod mark;
 pub(crate) mod options;
 mod report;
 mod supervise;

@@ -341,7 +341,8 @@ impl World {
             Effect::Token { history } => token::act(self, *history, call).await,
             Effect::Clone { task, token } => clone::act(self, task, token, call).await,
             Effect::Setup(at) => command::set_up(self, at, call).await,
-            Effect::Agent(run) => agent::act(self, run, call).await,
+            // By far the largest of them: not every effect's future is to be of its size.
+            Effect::Agent(run) => Box::pin(agent::act(self, run, call)).await,
             Effect::Check(at) => command::check(self, at, call).await,
             Effect::Handover {
                 task,

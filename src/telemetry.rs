@@ -441,6 +441,16 @@ fn log(run: &Run, event: &Event, status: &Status) {
                     "the agent's sandbox"
                 );
             }
+            Note::OutOfMemory { killed } => {
+                tracing::warn!(
+                    task,
+                    boot,
+                    seq,
+                    head,
+                    killed,
+                    "out of memory: the kernel killed processes of this container while the agent ran"
+                );
+            }
             Note::AnswerLost { effect, cause } => {
                 tracing::warn!(task, boot, seq, head, "the answer to {effect} was lost: {cause}");
             }

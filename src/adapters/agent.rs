@@ -29,7 +29,7 @@ pub use activity::{Activity, ToolResult};
 pub use claude::{Claude, MEASURED_WITH};
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
-pub use run::{AgentEnd, Bounds, EndedBy, Probe, ProbeError, RunError, probe, run};
+pub use run::{AgentEnd, Bounds, EndedBy, Haste, Order, Probe, ProbeError, RunError, probe, run};
 pub use stream::{AgentReport, Conclusion, ResultEvent, Stream, StreamEnd};
 pub use transcript::{Transcript, read_transcript};
 

@@ -247,6 +247,11 @@ pub enum Note {
         /// The rights in force.
         rights: Vec<String>,
     },
+    /// While the agent ran, the kernel killed processes of this container for want of memory.
+    OutOfMemory {
+        /// How many.
+        killed: u64,
+    },
     /// The answer to an effect, or the probe of one, was lost: it is looked at again.
     AnswerLost {
         /// Which.

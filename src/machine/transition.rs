@@ -248,7 +248,7 @@ fn probe(run: &mut Run, effect: EffectName, attempt: u32, finding: &Finding, at:
         Finding::NotDone(left) => {
             tally.unclear += 1;
             run.open = None;
-            leave(run, effect, *left);
+            leave(run, effect, *left, None);
         }
     }
     Ok(())
@@ -266,9 +266,9 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
         }
         Outcome::Retry {
             trouble,
+            cause,
             after_ms,
             left,
-            ..
         } => {
             tally.misses += 1;
             tally.retry_after_ms = *after_ms;
@@ -278,7 +278,7 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
                 Trouble::NothingToGoOnIn => tally.uncounted += 1,
                 Trouble::Unreachable | Trouble::NoResult => {}
             }
-            leave(run, effect, *left);
+            leave(run, effect, *left, Some(cause));
             Ok(())
         }
         Outcome::Failed { failure, cause, agent } => {
@@ -327,21 +327,23 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
         }
         Outcome::Parked(left) => {
             tally.uncounted += 1;
-            leave(run, effect, *left);
+            leave(run, effect, *left, None);
             Ok(())
         }
     }
 }
 
 /// Takes in what an attempt that came to no end took, and what it left.
-fn leave(run: &mut Run, effect: EffectName, left: Left) {
+fn leave(run: &mut Run, effect: EffectName, left: Left, cause: Option<&str>) {
     let tally = run.tallies.entry(effect).or_default();
     tally.effort = tally.effort.plus(left.effort);
     if effect == EffectName::Agent
-        && left.next == Next::BeginAnew
         && let Some(progress) = progress(run)
     {
-        progress.begin_anew();
+        if left.next == Next::BeginAnew {
+            progress.begin_anew();
+        }
+        progress.lost = cause.map(str::to_owned);
     }
 }
 
@@ -499,7 +501,7 @@ fn may_conclude(run: &Run, kind: VerdictKind) -> Result<(), Refusal> {
 
 fn see(run: &mut Run, note: &Note, at: Millis) {
     match note {
-        Note::Sandbox { .. } => {}
+        Note::Sandbox { .. } | Note::OutOfMemory { .. } => {}
         Note::AnswerLost { effect, .. } => {
             let tally = run.tallies.entry(*effect).or_default();
             tally.misses += 1;

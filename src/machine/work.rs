@@ -166,6 +166,8 @@ pub struct Progress {
     pub agent: Option<AgentReport>,
     /// Why the agent did not come to its own end.
     pub cut: Option<Cut>,
+    /// What was said of its last start, where that came to no end.
+    pub lost: Option<String>,
     /// What the check came to, of the tree as the agent left it last.
     pub check: Option<CommandRun>,
     /// What it had come to before the agent was asked to mend what it found.

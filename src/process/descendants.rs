@@ -9,6 +9,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpgrp, getpid, getsid};
 
+use super::mark::Mark;
+
 /// One process as `/proc/PID/stat` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Process {
@@ -93,6 +95,14 @@ pub(super) fn living_but(spared: impl Fn(i32) -> bool) -> io::Result<Vec<Process
     Ok(found)
 }
 
+/// All living processes with a mark, wherever they hang: those that a killed supervisor left.
+pub(super) fn marked(mark: Mark) -> io::Result<Vec<Process>> {
+    let me = getpid().as_raw();
+    let mut processes = all()?;
+    processes.retain(|process| !process.zombie && process.pid != me && mark.is_on(process.pid));
+    Ok(processes)
+}
+
 /// Reaps what was adopted and has ended, but never `child`, whose status somebody else waits for.
 pub(super) fn reap_adopted(child: i32) -> io::Result<()> {
     let me = getpid().as_raw();
@@ -125,7 +135,7 @@ pub(super) fn reap_all() -> Left {
     }
 }
 
-/// Sends `signal` to a descendant. A KILL goes to its whole group: that is atomic, so that a chain of quick forks cannot
+/// Sends `signal` to a process of the agent's. A KILL goes to its whole group: that is atomic, so that a chain of quick forks cannot
 /// outrun it. Groups that a process which is not ours could be in are left alone.
 pub(super) fn signal(process: &Process, signal: Signal) {
     let me = getpid().as_raw();

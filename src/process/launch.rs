@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::report::{self, Ended, ReportError, read_report};
-use super::supervise::{LOCK_HELD, STOP};
+use super::supervise::{KILL, LOCK_HELD, STOP};
 use super::{SANDBOX, SUPERVISE};
 use crate::sandbox::{Confinement, Demand};
 
@@ -67,6 +67,12 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
+    /// What an earlier supervisor left when it was killed does not die.
+    #[error("processes of an earlier agent outlive SIGKILL: {pids:?}")]
+    LeftBehind {
+        /// Their numbers.
+        pids: Vec<i32>,
+    },
     /// The working directory is not there.
     #[error("the working directory {cwd} is not a directory")]
     WorkingDirectory {
@@ -81,7 +87,7 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
-    /// The supervisor ended without a report. Where it was killed, processes of the agent may live.
+    /// The supervisor ended without a report. Where it was killed, processes of the agent live until the next wait for the lock.
     #[error("the agent's supervisor ended without a report ({status}): processes of the agent may still live")]
     SupervisorLost {
         /// How it ended.
@@ -210,6 +216,11 @@ impl Supervision {
     pub fn stop(&mut self) {
         // A supervisor that has ended is what was wanted.
         let _ = self.lifeline.write_all(STOP);
+    }
+
+    /// Asks for an end at once: KILL to all of it, without a grace. Returns at once.
+    pub fn kill(&mut self) {
+        let _ = self.lifeline.write_all(KILL);
     }
 
     /// Waits until every process of the program is dead. Somebody has to drain the pipes meanwhile. May be dropped

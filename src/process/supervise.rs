@@ -25,6 +25,8 @@ use super::report::{self, Ended, Exit, Stopped};
 
 /// What the runner writes to the lifeline to end the agent in order.
 pub(super) const STOP: &[u8] = b"stop\n";
+/// And to end it without a grace.
+pub(super) const KILL: &[u8] = b"kill\n";
 /// The exit code when another supervisor holds the lock.
 pub(super) const LOCK_HELD: u8 = 3;
 const USAGE: u8 = 2;
@@ -114,6 +116,8 @@ enum Event {
     Ended(io::Result<ExitStatus>),
     /// The runner, or a signal, wants it to end.
     Stop,
+    /// The runner wants it to end at once.
+    Kill,
     /// The runner is gone.
     LifelineEnded,
 }
@@ -134,9 +138,11 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), SuperviseError> 
         .map_err(|error| failed("block signals")(error.into()))?;
 
     let held = lock::try_take(&orders.lock).map_err(failed("take the agent's lock"))?;
-    let _held = held.ok_or_else(|| SuperviseError::LockHeld {
+    let mut held = held.ok_or_else(|| SuperviseError::LockHeld {
         lock: orders.lock.clone(),
     })?;
+    held.mark()
+        .map_err(failed("write down the mark of the agent's processes"))?;
     report::forget(&orders.report).map_err(failed("remove an earlier report"))?;
     // Without it nothing that the agent leaves behind could be found.
     descendants::living().map_err(failed("list processes in /proc"))?;
@@ -147,6 +153,8 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), SuperviseError> 
     let (sender, events) = mpsc::channel();
     listen(child, signals, &sender);
     let ended = watch(pid, started, &events, orders.grace)?;
+    // Where it fails, the next start looks for processes that are not there.
+    let _ = held.unmark();
     report::write(&orders.report, &ended).map_err(|source| SuperviseError::Report {
         path: orders.report,
         source,
@@ -198,6 +206,9 @@ fn listen(mut child: Child, signals: SigSet, sender: &Sender<Event>) {
                 Ok(line) if line == "stop" => {
                     let _ = events.send(Event::Stop);
                 }
+                Ok(line) if line == "kill" => {
+                    let _ = events.send(Event::Kill);
+                }
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -217,10 +228,15 @@ impl Mercy {
     fn note(&mut self, event: &Event, grace: Duration) {
         match event {
             Event::Ended(_) => {}
-            Event::Stop => {
+            Event::Stop | Event::Kill => {
                 if self.stopped == Stopped::No {
                     self.stopped = Stopped::Asked;
                 }
+                let grace = if matches!(event, Event::Kill) {
+                    Duration::ZERO
+                } else {
+                    grace
+                };
                 let until = Instant::now() + grace;
                 self.until = Some(self.until.map_or(until, |earlier| earlier.min(until)));
             }
@@ -255,7 +271,7 @@ fn watch(pid: i32, started: Instant, events: &Receiver<Event>, grace: Duration) 
         };
         match events.recv_timeout(left) {
             Ok(Event::Ended(status)) => break status,
-            Ok(event @ (Event::Stop | Event::LifelineEnded)) => {
+            Ok(event @ (Event::Stop | Event::Kill | Event::LifelineEnded)) => {
                 let first = mercy.until.is_none();
                 mercy.note(&event, grace);
                 if first && !mercy.is_over() {

@@ -64,6 +64,9 @@ const SOCKET_TYPE: u64 = 0xf;
 /// What `personality` is asked with by those who only want to know.
 const PERSONALITY_QUESTION: u64 = 0xffff_ffff;
 
+/// The limit that carries the mark.
+const MARK: libc::c_int = libc::RLIMIT_RTTIME.cast_signed();
+
 const DOMAIN: u8 = 0;
 const TYPE: u8 = 1;
 const PROTOCOL: u8 = 2;
@@ -135,8 +138,11 @@ fn rules() -> Result<BTreeMap<i64, Rules>, BackendError> {
     let changes_personality = [is_not(0, 0), compare(0, SeccompCmpOp::Ne, PERSONALITY_QUESTION)];
     rules.insert(libc::SYS_personality, vec![all(changes_personality)?]);
     // Landlock lets a process set the limits of any other of its user: one of processor time kills it (measured on 6.18).
-    let sets = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
-    rules.insert(libc::SYS_prlimit64, vec![all([is_not(0, 0), sets])?]);
+    let sets = || SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0);
+    let others = all([is_not(0, 0), sets()])?;
+    // In this one is the mark by which the processes of a killed supervisor are found: `process::mark`.
+    rules.insert(libc::SYS_prlimit64, vec![others, all([is(1, MARK), sets()])?]);
+    rules.insert(libc::SYS_setrlimit, vec![all([is(0, MARK)])?]);
     Ok(rules)
 }
 
@@ -334,6 +340,10 @@ mod tests {
             (libc::SYS_prlimit64, &[0, 7, 1 << 40], true),
             (libc::SYS_prlimit64, &[41, 7, 0], true),
             (libc::SYS_prlimit64, &[41, 7, 1 << 40], false),
+            (libc::SYS_prlimit64, &[0, bits(MARK), 0], true),
+            (libc::SYS_prlimit64, &[0, bits(MARK), 1 << 40], false),
+            (libc::SYS_setrlimit, &[7, 1 << 40], true),
+            (libc::SYS_setrlimit, &[bits(MARK), 1 << 40], false),
             (libc::SYS_socketpair, &[bits(AF_UNIX)], true),
             (libc::SYS_socketpair, &[30], false),
             (libc::SYS_execve, &[], true),

@@ -10,14 +10,15 @@ use super::prompt::{self, Told};
 use super::sandboxed::{confinement, exposes_nothing, free, io_failure, not_started};
 use super::{World, failed, lost, or_outcome, tree};
 use crate::adapters::agent::{
-    self, Agent, AgentKind, AgentReport as Said, Bounds, Claude, Conversation, MicroUsd, PrepareError, Standing, Start,
-    Surroundings,
+    self, Agent, AgentKind, AgentReport as Said, Bounds, Claude, Conversation, Haste, MicroUsd, Order, PrepareError,
+    Standing, Start, Surroundings,
 };
 use crate::adapters::model::{Proxy, Spent};
+use crate::cgroup::{Membership, Memory};
 use crate::config::{AgentChoice, Settings};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
-use crate::machine::{AgentRun, Failure, Left, Next, Outcome, Stopping, Tree, Trouble};
+use crate::machine::{AgentRun, Failure, Left, Next, Note, Outcome, Stopping, Tree, Trouble};
 use crate::process::{Input, Launch};
 use crate::sandbox::{Demand, InForce, Ports};
 use bill::Bill;
@@ -161,12 +162,20 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
         ..Bounds::new(Duration::from_millis(u64::try_from(run.time_left.ms).unwrap_or(0)))
     };
     let mut stopping = call.stop.clone();
+    let memory = Memory::of(&Membership::of_this_process());
+    let kills_before = memory.kills();
+    let in_order = |reason| Order {
+        reason,
+        haste: Haste::InOrder,
+    };
     let stop = async {
         tokio::select! {
             // Without anybody who could tell, nobody does.
-            Ok(_) = stopping.wait_for(|stopping| *stopping != Stopping::No) => Why::Told,
-            () = out_of_budget(model.as_ref()) => Why::Budget,
-            () = world.forwarder.ended_elsewhere() => Why::EndedElsewhere,
+            Ok(_) = stopping.wait_for(|stopping| *stopping != Stopping::No) => in_order(Why::Told),
+            () = out_of_budget(model.as_ref()) => in_order(Why::Budget),
+            () = world.forwarder.ended_elsewhere() => in_order(Why::EndedElsewhere),
+            // What is left of it would be gone before a grace is over, and the runner with it.
+            used = memory.runs_out() => Order { reason: Why::Memory(used), haste: Haste::AtOnce },
         }
     };
     let kind = world.agent.kind();
@@ -187,6 +196,10 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     .await;
     let refused_for_budget = model.as_ref().is_some_and(Proxy::refused_for_budget);
     let bill = Bill::new(run, settle(model, &files));
+    let killed = memory.kills().saturating_sub(kills_before);
+    if killed > 0 {
+        world.note(Note::OutOfMemory { killed });
+    }
     crash::at(CrashPoint::Inside(Inside::AgentDead));
     Ok(match end {
         Ok(end) => ending::outcome(&Attempt {
@@ -195,6 +208,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
             bounds,
             bill: &bill,
             refused_for_budget,
+            killed,
             resumed: begin == Begin::WhereItWas,
             next: next(world, run),
             budget: world.allowance.budget,

@@ -7,7 +7,9 @@ use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use runner::adapters::agent::{Activity, AgentEnd, AgentKind, Bounds, EndedBy, Judgement, Probe, RunError, probe, run};
+use runner::adapters::agent::{
+    Activity, AgentEnd, AgentKind, Bounds, EndedBy, Haste, Judgement, Order, Probe, RunError, probe, run,
+};
 use runner::process::{Exit, Input, Launch, Stopped};
 use runner::redact::Redactor;
 use runner::sandbox::Demand;
@@ -153,7 +155,11 @@ async fn an_agent_is_stopped_with_the_reason_that_was_given() {
         &launch,
         &transcript,
         Bounds::new(NEVER),
-        async { stop.await.unwrap() },
+        async {
+            let reason = stop.await.unwrap();
+            let haste = Haste::InOrder;
+            Order { reason, haste }
+        },
         |_| {
             if let Some(sender) = sender.take() {
                 sender.send("ended elsewhere").unwrap();
@@ -174,6 +180,45 @@ async fn an_agent_is_stopped_with_the_reason_that_was_given() {
         "{:?}",
         end.judgement
     );
+}
+
+#[tokio::test]
+async fn an_agent_that_has_to_end_at_once_gets_no_grace_and_nothing_of_it_is_left() {
+    let room = Room::new();
+    let (ready, stop) = tokio::sync::oneshot::channel();
+    let mut ready = Some(ready);
+    let mut launch = room.launch(
+        "trap 'echo bye' TERM; setsid sh -c 'echo $$ > daemon; exec sleep 60' & until [ -s daemon ]; do sleep 0.01; done; \
+         echo '{\"type\":\"assistant\",\"message\":{\"content\":[{\"type\":\"text\",\"text\":\"hello\"}]}}'; \
+         while :; do sleep 0.01; done",
+    );
+    launch.grace = NEVER;
+    let transcript = room.path("transcript");
+    let end = run(
+        AgentKind::Claude,
+        &launch,
+        &transcript,
+        Bounds::new(NEVER),
+        async {
+            stop.await.unwrap();
+            Order {
+                reason: (),
+                haste: Haste::AtOnce,
+            }
+        },
+        |_| {
+            if let Some(ready) = ready.take() {
+                ready.send(()).unwrap();
+            }
+        },
+        Redactor::new(),
+    );
+    let end = end.await.unwrap();
+    assert_eq!((end.by, end.ended.exit), (EndedBy::Stop(()), Exit::Signal(9)));
+    assert_eq!(end.ended.stopped, Stopped::Asked);
+    let daemon = fs::read_to_string(room.path("daemon")).unwrap();
+    assert!(!Path::new("/proc").join(daemon.trim()).exists());
+    assert!(!fs::read_to_string(room.path("transcript")).unwrap().contains("bye"));
 }
 
 #[tokio::test]
@@ -198,7 +243,7 @@ async fn an_earlier_transcript_is_not_written_over_and_nothing_is_started() {
         &launch,
         &transcript,
         Bounds::new(NEVER),
-        pending::<()>(),
+        pending::<Order<()>>(),
         |_| {},
         Redactor::new(),
     );

@@ -190,6 +190,11 @@ impl Serving {
         ended.unwrap().unwrap()
     }
 
+    /// The same, however long it takes.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        self.child.wait().await.unwrap()
+    }
+
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
         nix::sys::signal::kill(pid, signal).unwrap();

@@ -19,11 +19,20 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 /// What a scripted model says in one turn.
+#[derive(Clone)]
 pub(crate) enum Turn {
     /// It uses a tool.
     Tool(&'static str, Value),
     /// It says its last words.
     Says(&'static str),
+    /// It answers with an error of this status.
+    Status(u16),
+    /// It takes the request, and answers nothing.
+    Silent,
+    /// It begins to answer, and says no more.
+    Stalls,
+    /// It begins to answer, and the connection breaks.
+    Breaks,
 }
 
 impl Turn {
@@ -46,6 +55,7 @@ pub(crate) struct MessagesApi {
 #[derive(Default)]
 struct Shared {
     turns: Mutex<VecDeque<Turn>>,
+    always: Mutex<Option<Turn>>,
     heard: Mutex<String>,
     turns_taken: Mutex<u64>,
 }
@@ -66,6 +76,11 @@ impl MessagesApi {
     /// What the model will say.
     pub(crate) fn script(&self, turns: impl IntoIterator<Item = Turn>) {
         self.shared.turns.lock().unwrap().extend(turns);
+    }
+
+    /// What it will say whenever its script is over.
+    pub(crate) fn always(&self, turn: Turn) {
+        *self.shared.always.lock().unwrap() = Some(turn);
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -107,10 +122,25 @@ async fn answer(
     };
     // The conversation is what has tools of the client's; titles and probes have none, and no part in the script.
     let tools = asked["tools"].as_array();
-    let (content, stop) = if tools.is_some_and(|tools| tools.iter().any(|tool| tool.get("input_schema").is_some())) {
+    let is_conversation = tools.is_some_and(|tools| tools.iter().any(|tool| tool.get("input_schema").is_some()));
+    let (taken, turn) = if is_conversation {
         shared.next()
     } else {
-        (json!({"type": "text", "text": "ok"}), "end_turn")
+        (0, Turn::Says("ok"))
+    };
+    let begun = matches!(turn, Turn::Stalls | Turn::Breaks);
+    let (content, stop) = match &turn {
+        Turn::Tool(name, input) => {
+            let id = format!("toolu_{taken}");
+            (
+                json!({"type": "tool_use", "id": id, "name": name, "input": input}),
+                "tool_use",
+            )
+        }
+        Turn::Says(text) => (json!({"type": "text", "text": text}), "end_turn"),
+        Turn::Stalls | Turn::Breaks => (json!({"type": "text", "text": "I"}), "end_turn"),
+        Turn::Silent => std::future::pending().await,
+        Turn::Status(status) => return refusal(*status),
     };
     let (input_tokens, output_tokens) = USAGE;
     let message = json!({
@@ -118,6 +148,9 @@ async fn answer(
         "stop_reason": stop, "stop_sequence": null,
         "usage": {"input_tokens": input_tokens, "output_tokens": output_tokens},
     });
+    if begun {
+        return beginning(&events(message), matches!(turn, Turn::Breaks));
+    }
     if asked["stream"] == true {
         ([(header::CONTENT_TYPE, "text/event-stream")], events(message)).into_response()
     } else {
@@ -126,21 +159,44 @@ async fn answer(
 }
 
 impl Shared {
-    fn next(&self) -> (Value, &'static str) {
+    /// The next turn, and which one it is.
+    fn next(&self) -> (u64, Turn) {
         let mut taken = self.turns_taken.lock().unwrap();
         *taken += 1;
-        match self.turns.lock().unwrap().pop_front() {
-            Some(Turn::Tool(name, input)) => {
-                let id = format!("toolu_{taken}");
-                (
-                    json!({"type": "tool_use", "id": id, "name": name, "input": input}),
-                    "tool_use",
-                )
-            }
-            Some(Turn::Says(text)) => (json!({"type": "text", "text": text}), "end_turn"),
-            None => (json!({"type": "text", "text": "The script is over."}), "end_turn"),
-        }
+        let turn = self.turns.lock().unwrap().pop_front();
+        let after = || self.always.lock().unwrap().clone();
+        (*taken, turn.or_else(after).unwrap_or(Turn::Says("The script is over.")))
     }
+}
+
+/// An error as Anthropic's API has it.
+fn refusal(status: u16) -> Response {
+    let kind = match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        429 => "rate_limit_error",
+        529 => "overloaded_error",
+        _ => "api_error",
+    };
+    let body = json!({"type": "error", "error": {"type": kind, "message": "said by the test's model"}});
+    (StatusCode::from_u16(status).unwrap(), axum::Json(body)).into_response()
+}
+
+/// The first two events of a stream; then the connection breaks, or there is silence.
+fn beginning(stream: &str, breaks: bool) -> Response {
+    let first: String = stream.split_inclusive("\n\n").take(2).collect();
+    let first = futures_util::stream::once(async { Ok(Bytes::from(first)) });
+    let rest = futures_util::stream::once(async move {
+        if breaks {
+            // What was written has to be on its way before.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            return Err(io::Error::other("broken off by the test"));
+        }
+        std::future::pending().await
+    });
+    let body = Body::from_stream(first.chain(rest));
+    ([(header::CONTENT_TYPE, "text/event-stream")], body).into_response()
 }
 
 /// A message of one block as a stream of events, each part in one piece.

@@ -53,6 +53,24 @@ impl Bounds {
     }
 }
 
+/// Somebody wants an agent to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Order<R> {
+    /// Why.
+    pub reason: R,
+    /// How quickly.
+    pub haste: Haste,
+}
+
+/// Whether an agent that is to end may say goodbye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// TERM, the grace, KILL.
+    InOrder,
+    /// KILL.
+    AtOnce,
+}
+
 /// Which bound ended an agent. `R` is what the one who stopped it gave as the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndedBy<R> {
@@ -104,7 +122,7 @@ pub enum RunError {
 }
 
 /// Starts the agent and goes with it to its end, when all of its processes are dead and its transcript is on the disk.
-/// `stop` ends it in order. Dropped half way, it kills the agent. No secret that `redactor` knows is in the transcript, in
+/// `stop` ends it. Dropped half way, it kills the agent. No secret that `redactor` knows is in the transcript, in
 /// what is said of the agent's doings, or in what it is judged to have said.
 pub async fn run<R, S, A>(
     kind: AgentKind,
@@ -116,7 +134,7 @@ pub async fn run<R, S, A>(
     redactor: Redactor,
 ) -> Result<AgentEnd<R>, RunError>
 where
-    S: Future<Output = R>,
+    S: Future<Output = Order<R>>,
     A: FnMut(Activity) + Send,
 {
     let kept = Transcript::create(transcript, &redactor).map_err(|source| not_kept(transcript, source))?;
@@ -166,12 +184,12 @@ struct Watch {
 enum Woke<R> {
     Stdout(usize),
     Stderr(usize),
-    Bound(EndedBy<R>),
+    Bound(EndedBy<R>, Haste),
     Ended(Result<Ended, LaunchError>),
 }
 
 impl Watch {
-    async fn follow<R, S: Future<Output = R>>(
+    async fn follow<R, S: Future<Output = Order<R>>>(
         &mut self,
         running: Running,
         bounds: Bounds,
@@ -198,16 +216,23 @@ impl Watch {
                 read = read_where_room(&self.transcript, read_again, &mut stdout, &mut out), if out_open => Woke::Stdout(read.unwrap_or(0)),
                 read = stderr.read(&mut err), if err_open => Woke::Stderr(read.unwrap_or(0)),
                 ended = supervision.ended() => Woke::Ended(ended),
-                reason = &mut stop, if by.is_none() => Woke::Bound(EndedBy::Stop(reason)),
-                () = sleep_until(deadline), if by.is_none() => Woke::Bound(EndedBy::TimeOut),
-                () = sleep_until(linger_until), if by.is_none() && concluded.is_some() => Woke::Bound(EndedBy::LingeredAfterResult),
-                () = sleep_until(quiet_until), if by.is_none() && bounds.idle.is_some() => Woke::Bound(EndedBy::Idle),
+                order = &mut stop, if by.is_none() => Woke::Bound(EndedBy::Stop(order.reason), order.haste),
+                () = sleep_until(deadline), if by.is_none() => Woke::Bound(EndedBy::TimeOut, Haste::InOrder),
+                () = sleep_until(linger_until), if by.is_none() && concluded.is_some() => {
+                    Woke::Bound(EndedBy::LingeredAfterResult, Haste::InOrder)
+                }
+                () = sleep_until(quiet_until), if by.is_none() && bounds.idle.is_some() => {
+                    Woke::Bound(EndedBy::Idle, Haste::InOrder)
+                }
             };
             match woke {
                 Woke::Ended(ended) => break ended,
-                Woke::Bound(bound) => {
+                Woke::Bound(bound, haste) => {
                     by = Some(bound);
-                    supervision.stop();
+                    match haste {
+                        Haste::InOrder => supervision.stop(),
+                        Haste::AtOnce => supervision.kill(),
+                    }
                 }
                 Woke::Stdout(read) => {
                     heard = Instant::now();

@@ -65,7 +65,12 @@ impl Tended<'_> {
             let cause = format!("It took {turns} turns in {counted} attempts.");
             (Failure::AgentTurnsExceeded, cause)
         } else if counted >= self.starts(policy) {
-            (Failure::AgentLost, format!("It was started {counted} times."))
+            let started = format!("It was started {counted} times.");
+            let cause = match &self.progress.lost {
+                Some(last) => format!("{started} The last time, {last}"),
+                None => started,
+            };
+            (Failure::AgentLost, cause)
         } else {
             return None;
         };

@@ -8,8 +8,9 @@ use super::not_started;
 use crate::adapters::agent::{
     AgentEnd, AgentReport as Said, AgentTrouble, Bounds, EndedBy, Judgement, MicroUsd, RunError,
 };
+use crate::cgroup::Use;
 use crate::machine::{AgentReport, AgentRun, Fact, Failure, Left, Next, OnTerm, Outcome, Trouble};
-use crate::process::{Ended, StartFailure, Stopped};
+use crate::process::{Ended, Exit, StartFailure, Stopped};
 use crate::steps::bounded;
 use crate::text::cut;
 
@@ -17,6 +18,9 @@ use crate::text::cut;
 const SUMMARY_LIMIT: usize = 6 * 1024;
 /// What Claude Code says of a conversation that it cannot find.
 const UNKNOWN_CONVERSATION: &str = "No conversation found";
+const SIGKILL: i32 = 9;
+/// What a shell says of a program that SIGKILL ended.
+const SIGKILL_BELOW: i32 = 128 + SIGKILL;
 
 /// Why an agent is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub(super) enum Why {
     Budget,
     /// The task was ended elsewhere.
     EndedElsewhere,
+    /// There is next to no memory left.
+    Memory(Use),
 }
 
 /// An attempt that is over, and what it was held to.
@@ -37,6 +43,8 @@ pub(super) struct Attempt<'a> {
     pub(super) bill: &'a Bill,
     /// Whether the agent asked for more than it may spend.
     pub(super) refused_for_budget: bool,
+    /// How many processes in the container the kernel killed meanwhile for want of memory.
+    pub(super) killed: u64,
     /// Whether it went on in its conversation.
     pub(super) resumed: bool,
     /// Where the next one begins, where this one came to no end.
@@ -69,6 +77,11 @@ pub(super) fn outcome(attempt: &Attempt<'_>) -> Outcome {
         EndedBy::Itself if told => interrupted(attempt),
         EndedBy::Stop(Why::EndedElsewhere) => Outcome::Superseded,
         EndedBy::Stop(Why::Told) => interrupted(attempt),
+        EndedBy::Stop(Why::Memory(used)) => stopped(
+            attempt,
+            Failure::AgentOutOfMemory,
+            format!("{used} of memory were in use, and it was stopped before the container would have been killed."),
+        ),
         EndedBy::TimeOut => stopped(
             attempt,
             Failure::AgentTimedOut,
@@ -83,6 +96,15 @@ pub(super) fn outcome(attempt: &Attempt<'_>) -> Outcome {
         EndedBy::Itself | EndedBy::Idle | EndedBy::LingeredAfterResult if attempt.refused_for_budget => {
             out_of_budget(attempt)
         }
+        EndedBy::Itself if was_killed_for_memory(attempt) => stopped(
+            attempt,
+            Failure::AgentOutOfMemory,
+            format!(
+                "It ended with {} when memory ran out: {}.",
+                end.ended.exit,
+                killed(attempt.killed)
+            ),
+        ),
         EndedBy::Idle => stopped(
             attempt,
             Failure::AgentIdle,
@@ -100,7 +122,32 @@ pub(super) fn outcome(attempt: &Attempt<'_>) -> Outcome {
                 next: Next::BeginAnew,
             },
         },
-        EndedBy::Itself | EndedBy::LingeredAfterResult => judged(&end.judgement, &end.ended, bill, attempt.next),
+        EndedBy::Itself | EndedBy::LingeredAfterResult => {
+            let mut outcome = judged(&end.judgement, &end.ended, bill, attempt.next);
+            if let Outcome::Failed { cause, .. } | Outcome::Retry { cause, .. } = &mut outcome
+                && attempt.killed > 0
+            {
+                *cause = bounded(format!("{cause} (for want of memory, {})", killed(attempt.killed)));
+            }
+            outcome
+        }
+    }
+}
+
+/// Whether its first process, or the program that this one was for, was killed by nobody but the kernel.
+fn was_killed_for_memory(attempt: &Attempt<'_>) -> bool {
+    attempt.killed > 0
+        && attempt.end.ended.stopped == Stopped::No
+        && matches!(
+            attempt.end.ended.exit,
+            Exit::Signal(SIGKILL) | Exit::Code(SIGKILL_BELOW)
+        )
+}
+
+fn killed(processes: u64) -> String {
+    match processes {
+        1 => "the kernel killed a process".to_owned(),
+        more => format!("the kernel killed {more} processes"),
     }
 }
 

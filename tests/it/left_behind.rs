@@ -1,0 +1,144 @@
+//! What an agent started and left: dead when the agent has ended, whoever was killed meanwhile.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its room has failed")]
+
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Bench, Outside, Serving, until};
+
+/// Begins a daemon, once: double fork, a session of its own, signals ignored, no descriptor and no variable of the agent's,
+/// another directory, and it tries to lose its limits. Then waits until it is let go on.
+const AGENT: &str = r#"
+cat > /dev/null
+if ! [ -s "$HOME/daemon" ]; then
+    (setsid env -i /bin/bash -c '
+        trap "" TERM HUP INT
+        cd /
+        ulimit -R 1000 2> /dev/null
+        exec < /dev/null > /dev/null 2>&1
+        echo $$ > "$0"
+        while :; do /bin/sleep 1000; done' "$HOME/daemon" &)
+    until [ -s "$HOME/daemon" ]; do sleep 0.02; done
+fi
+: > "$HOME/there"
+until [ -e "$HOME/go" ]; do sleep 0.02; done
+echo change >> change.txt
+"#;
+
+/// Not even as what nobody has reaped yet.
+fn lives(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill(Pid::from_raw(pid), signal).unwrap();
+}
+
+/// The one process whose arguments have both of these.
+fn process_with(one: &str, other: &str) -> i32 {
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let found: Vec<i32> = pids
+        .filter(|pid| {
+            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
+            arguments.contains(one) && arguments.contains(other) && lives(*pid)
+        })
+        .collect();
+    let [pid] = found[..] else {
+        panic!("{one} and {other}: {found:?}");
+    };
+    pid
+}
+
+struct Room {
+    outside: Outside,
+    bench: Bench,
+}
+
+impl Room {
+    async fn new() -> Self {
+        let outside = Outside::start().await;
+        let bench = Bench::new(&outside).with("RUNNER_AGENT_COMMAND", AGENT);
+        Self { outside, bench }
+    }
+
+    /// A runner whose agent has begun its daemon and waits; the daemon's number.
+    async fn at_work(&self) -> (Serving, i32) {
+        let serving = self.bench.start();
+        serving.assign(&self.outside.assignment()).await;
+        self.bench.agent_is_there(&serving).await;
+        let daemon = fs::read_to_string(self.bench.path("workspace/home/daemon")).unwrap();
+        let daemon = daemon.trim().parse().unwrap();
+        assert!(lives(daemon));
+        (serving, daemon)
+    }
+
+    /// The next start: the daemon is dead before its agent begins, and the task is completed.
+    async fn goes_on(&self, daemon: i32) {
+        fs::remove_file(self.bench.path("workspace/home/there")).unwrap();
+        let mut serving = self.bench.start();
+        self.bench.agent_is_there(&serving).await;
+        assert!(!lives(daemon), "{daemon} is beside the next agent");
+        self.bench.let_the_agent_go();
+        assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
+        assert_eq!(self.outside.verdict()["event"], "completed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_is_dead_when_its_agent_has_ended() {
+    let room = Room::new().await;
+    let (mut serving, daemon) = room.at_work().await;
+    room.bench.let_the_agent_go();
+    assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
+    assert!(!lives(daemon));
+    let lock = fs::read_to_string(room.bench.path("state/agent.lock")).unwrap();
+    assert_eq!(lock, "", "there is nothing left to look for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_is_dead_before_the_next_agent_begins_when_the_runner_was_killed() {
+    let room = Room::new().await;
+    let (mut serving, daemon) = room.at_work().await;
+    serving.kill().await;
+    room.goes_on(daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_is_dead_before_the_next_agent_begins_when_the_supervisor_was_killed_as_well() {
+    let room = Room::new().await;
+    let (mut serving, daemon) = room.at_work().await;
+    let lock = room.bench.path("state/agent.lock");
+    let supervisor = process_with("__supervise", lock.to_str().unwrap());
+    // It must not see that its runner is gone before it is gone itself.
+    signal(supervisor, Signal::SIGSTOP);
+    serving.kill().await;
+    signal(supervisor, Signal::SIGKILL);
+    let begun = std::time::Instant::now();
+    while lives(supervisor) {
+        assert!(begun.elapsed() < crate::harness::NEVER);
+    }
+    assert!(lives(daemon), "nobody is there who could have killed it");
+    room.goes_on(daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_is_dead_when_the_task_has_ended_whose_supervisor_alone_was_killed() {
+    let room = Room::new().await;
+    let (mut serving, daemon) = room.at_work().await;
+    let lock = room.bench.path("state/agent.lock");
+    room.bench.let_the_agent_go();
+    signal(process_with("__supervise", lock.to_str().unwrap()), Signal::SIGKILL);
+    until("the daemon is dead", &serving, || !lives(daemon)).await;
+    assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
+    assert_eq!(
+        room.bench.rows("outcome", Some("agent")).len(),
+        2,
+        "it was started again"
+    );
+}
