@@ -169,7 +169,7 @@ impl Room {
 }
 
 /// The CLI, or why there is none.
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     let Some(named) = std::env::var_os("RUNNER_TEST_CLAUDE") else {
         println!("not run: RUNNER_TEST_CLAUDE names no Claude Code CLI (npm: @anthropic-ai/claude-code)");
         return None;

@@ -10,6 +10,7 @@
 mod agent_run;
 mod attacks;
 mod canaries;
+mod check;
 mod claude;
 mod docs;
 mod doctor;
@@ -27,6 +28,8 @@ mod model_proxy;
 mod outside;
 mod policy;
 mod redaction;
+mod resume;
+mod salvage;
 mod seal;
 mod settings;
 mod supervise;

@@ -24,6 +24,8 @@ pub(crate) enum Turn {
     Tool(&'static str, Value),
     /// It says its last words.
     Says(&'static str),
+    /// It never answers.
+    Hangs,
 }
 
 impl Turn {
@@ -47,6 +49,7 @@ pub(crate) struct MessagesApi {
 struct Shared {
     turns: Mutex<VecDeque<Turn>>,
     heard: Mutex<String>,
+    asked: Mutex<Vec<String>>,
     turns_taken: Mutex<u64>,
 }
 
@@ -79,7 +82,12 @@ impl MessagesApi {
 
     /// How many turns of the script were asked for, those after its end too.
     pub(crate) fn turns_taken(&self) -> u64 {
-        *self.shared.turns_taken.lock().unwrap()
+        self.shared.turns_taken()
+    }
+
+    /// The bodies of the requests of the conversation, one a turn.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.shared.asked.lock().unwrap().clone()
     }
 }
 
@@ -108,13 +116,18 @@ async fn answer(
     // The conversation is what has tools of the client's; titles and probes have none, and no part in the script.
     let tools = asked["tools"].as_array();
     let (content, stop) = if tools.is_some_and(|tools| tools.iter().any(|tool| tool.get("input_schema").is_some())) {
-        shared.next()
+        shared.asked.lock().unwrap().push(text.to_string());
+        match shared.next() {
+            Some(said) => said,
+            None => std::future::pending().await,
+        }
     } else {
         (json!({"type": "text", "text": "ok"}), "end_turn")
     };
     let (input_tokens, output_tokens) = USAGE;
     let message = json!({
-        "id": "msg_1", "type": "message", "role": "assistant", "model": asked["model"], "content": [content],
+        "id": format!("msg_{}", shared.turns_taken()), "type": "message", "role": "assistant", "model": asked["model"],
+        "content": [content],
         "stop_reason": stop, "stop_sequence": null,
         "usage": {"input_tokens": input_tokens, "output_tokens": output_tokens},
     });
@@ -126,10 +139,15 @@ async fn answer(
 }
 
 impl Shared {
-    fn next(&self) -> (Value, &'static str) {
+    fn turns_taken(&self) -> u64 {
+        *self.turns_taken.lock().unwrap()
+    }
+
+    /// What is said in the next turn; none where that never comes.
+    fn next(&self) -> Option<(Value, &'static str)> {
         let mut taken = self.turns_taken.lock().unwrap();
         *taken += 1;
-        match self.turns.lock().unwrap().pop_front() {
+        Some(match self.turns.lock().unwrap().pop_front() {
             Some(Turn::Tool(name, input)) => {
                 let id = format!("toolu_{taken}");
                 (
@@ -138,8 +156,9 @@ impl Shared {
                 )
             }
             Some(Turn::Says(text)) => (json!({"type": "text", "text": text}), "end_turn"),
+            Some(Turn::Hangs) => return None,
             None => (json!({"type": "text", "text": "The script is over."}), "end_turn"),
-        }
+        })
     }
 }
 

@@ -49,6 +49,8 @@ pub(super) struct Usage {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Message {
+    /// One answer of the model comes in several events, which have it in common.
+    pub(super) id: Option<String>,
     pub(super) content: Content,
 }
 

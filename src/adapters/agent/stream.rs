@@ -26,7 +26,7 @@ const ACTIVITY_LIMIT: usize = 200;
 pub struct AgentReport {
     /// The last result's text, cut at 16 KiB.
     pub summary: Option<String>,
-    /// Turns over all results.
+    /// Turns over all results, and the model's answers since the last one.
     pub turns: Option<u64>,
     /// What it cost: the last result's figure, which is cumulative.
     pub cost_usd: Option<MicroUsd>,
@@ -138,6 +138,9 @@ pub struct Stream<W> {
     line: Line,
     end: StreamEnd,
     background_tasks: usize,
+    /// The model's last answer, and how many there were since the last result: what cut them off left no result to count them.
+    answer: Option<String>,
+    answers: u64,
 }
 
 impl<W: Write> Stream<W> {
@@ -150,6 +153,8 @@ impl<W: Write> Stream<W> {
             line: Line::Whole(Vec::new()),
             end: StreamEnd::default(),
             background_tasks: 0,
+            answer: None,
+            answers: 0,
         }
     }
 
@@ -180,6 +185,10 @@ impl<W: Write> Stream<W> {
     /// Takes in a last line without an end, and gives back the transcript.
     pub fn finish(mut self, on_activity: &mut (dyn FnMut(Activity) + Send)) -> (StreamEnd, W) {
         self.end_line(on_activity);
+        add(
+            &mut self.end.report.turns,
+            Some(self.answers).filter(|answers| *answers > 0),
+        );
         self.end.conclusion = self.conclusion();
         (self.end, self.transcript)
     }
@@ -270,6 +279,11 @@ impl<W: Write> Stream<W> {
                 // What a sub-agent says does not open the conversation again: it is a background task.
                 if event.parent_tool_use_id.is_none() {
                     self.end.conclusion = Conclusion::Open;
+                    let id = event.message.as_ref().and_then(|message| message.id.clone());
+                    if event.kind == "assistant" && id.is_some() && id != self.answer {
+                        self.answer = id;
+                        self.answers += 1;
+                    }
                 }
                 if let Some(Content::Blocks(blocks)) = event.message.map(|message| message.content) {
                     let doings = blocks.into_iter().filter_map(|block| activity(block, &self.redactor));
@@ -291,6 +305,7 @@ impl<W: Write> Stream<W> {
         let cost = event.total_cost_usd.and_then(MicroUsd::from_dollars);
         report.cost_usd = cost.or(report.cost_usd);
         add(&mut report.turns, event.num_turns);
+        self.answers = 0;
         add(&mut report.duration_ms, event.duration_ms);
         if let Some(usage) = event.usage {
             add(&mut report.input_tokens, Some(usage.input_tokens));
