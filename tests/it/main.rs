@@ -12,6 +12,7 @@ mod attacks;
 mod canaries;
 mod check;
 mod claude;
+mod command_run;
 mod docs;
 mod doctor;
 mod door;
