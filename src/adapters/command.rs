@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::machine::CommandEnd;
-use crate::process::{Ended, Exit, Launch, LaunchError, Running};
+use crate::process::{Ended, Exit, Launch, LaunchError, Running, Stopped};
 use crate::redact::{Redactor, Scrub};
 
 /// How long the pipes may stay open after the supervisor has ended. Only a lost supervisor leaves somebody who has them.
@@ -110,6 +110,8 @@ pub async fn run(
         (_, None, Exit::Code(0)) => CommandEnd::Exit(0),
         (Some(Halt::Time), _, _) => CommandEnd::TimedOut,
         (Some(Halt::Told), _, _) => CommandEnd::Interrupted,
+        // A terminal's Ctrl-C reaches the supervisor as well as the runner, and may reach it first.
+        (None, None, _) if ended.stopped == Stopped::Asked => CommandEnd::Interrupted,
         (None, Some(failure), _) => {
             complained.take(failure.to_string().as_bytes());
             CommandEnd::NotStarted

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::machine::{
-    Ack, AgentReport, Checkout, CommandEnd, CommandRun, Cut, Fact, Failure, Handover, Left, NoChanges, PullRequest,
-    StartPatience, TokenFacts, TokenHistory, Trouble, VerdictKind,
+    Ack, AgentReport, Checkout, CommandEnd, CommandRun, Cut, Fact, Failure, Handover, Left, Next, NoChanges,
+    PullRequest, StartPatience, TokenFacts, TokenHistory, Trouble, VerdictKind,
 };
 use crate::task::sample;
 
@@ -34,6 +34,10 @@ enum Luck {
     Gone,
     /// No answer ever comes.
     Hangs,
+    /// What runs in the tree comes to a bad end: the agent is cut short, the check is red.
+    Bad,
+    /// What the agent was to go on in is gone.
+    NothingLeft,
 }
 
 fn any_luck() -> impl Strategy<Value = Luck> {
@@ -44,6 +48,8 @@ fn any_luck() -> impl Strategy<Value = Luck> {
         2 => Just(Luck::LostAfter),
         2 => Just(Luck::CrashBefore),
         3 => Just(Luck::CrashAfter),
+        2 => Just(Luck::Bad),
+        1 => Just(Luck::NothingLeft),
     ]
 }
 
@@ -61,7 +67,10 @@ struct Outside {
     sealed: bool,
     cloned: bool,
     agent_runs: u32,
-    agent_done: bool,
+    /// The attempt whose agent came to its end.
+    agent_done: Option<u32>,
+    /// Whether the runner was told that it was cut short.
+    cut: bool,
     handed_over: bool,
     pushes: u32,
     pull_requests: u32,
@@ -102,6 +111,13 @@ fn retry() -> Outcome {
     }
 }
 
+fn anew() -> Left {
+    Left {
+        next: Next::BeginAnew,
+        ..Left::default()
+    }
+}
+
 fn done(fact: Fact) -> Outcome {
     Outcome::Done { fact }
 }
@@ -129,9 +145,9 @@ fn checkout() -> Checkout {
     }
 }
 
-fn green() -> CommandRun {
+fn exited(code: i32) -> CommandRun {
     CommandRun {
-        end: CommandEnd::Exit(0),
+        end: CommandEnd::Exit(code),
         ran_ms: 1,
         output: String::new(),
     }
@@ -149,7 +165,7 @@ fn handover(cut: Option<Cut>) -> Handover {
 
 impl Outside {
     /// Does an effect for real: each at most once is what the test is about, so nothing here forgives a second time.
-    fn work(&mut self, effect: &Effect) -> Outcome {
+    fn work(&mut self, effect: &Effect, attempt: u32) -> Outcome {
         match effect {
             Effect::Start { .. } => done(Fact::Started { told: true }),
             Effect::Data => done(Fact::Data { task: sample() }),
@@ -171,11 +187,11 @@ impl Outside {
             }
             Effect::Agent(_) => {
                 self.agent_runs += 1;
-                self.agent_done = true;
+                self.agent_done = Some(attempt);
                 done(Fact::AgentEnded(AgentReport::default()))
             }
-            Effect::Setup(_) => done(Fact::SetUp(green())),
-            Effect::Check(_) => done(Fact::Checked(green())),
+            Effect::Setup(_) => done(Fact::SetUp(exited(0))),
+            Effect::Check(_) => done(Fact::Checked(exited(0))),
             Effect::Handover { cut, .. } => {
                 self.handed_over = true;
                 done(Fact::HandedOver(handover(cut.clone())))
@@ -198,12 +214,40 @@ impl Outside {
         }
     }
 
-    fn look(&self, effect: &Effect) -> Probe {
+    /// What a bad end makes of what runs in the tree; none for what does not.
+    fn end_badly(&mut self, effect: &Effect) -> Option<Outcome> {
+        match effect {
+            Effect::Agent(_) => {
+                self.agent_runs += 1;
+                self.cut = true;
+                Some(Outcome::Failed {
+                    failure: Failure::AgentTimedOut,
+                    cause: String::new(),
+                    agent: Some(AgentReport::default()),
+                })
+            }
+            Effect::Check(_) => Some(done(Fact::Checked(exited(1)))),
+            Effect::Start { .. }
+            | Effect::Data
+            | Effect::Token { .. }
+            | Effect::Clone { .. }
+            | Effect::Setup(_)
+            | Effect::Handover { .. }
+            | Effect::Push { .. }
+            | Effect::PullRequest { .. }
+            | Effect::Report { .. } => None,
+        }
+    }
+
+    fn look(&self, effect: &Effect, attempt: u32) -> Probe {
         let found = match effect {
             Effect::Start { .. } | Effect::Data | Effect::Setup(_) | Effect::Check(_) | Effect::Report { .. } => None,
             Effect::Token { .. } => self.sealed.then(|| Fact::Token(token_facts())),
             Effect::Clone { .. } => self.cloned.then(|| Fact::Cloned(checkout())),
-            Effect::Agent(_) => self.agent_done.then(|| Fact::AgentEnded(AgentReport::default())),
+            Effect::Agent(_) => {
+                let ended = self.agent_done == Some(attempt);
+                ended.then(|| Fact::AgentEnded(AgentReport::default()))
+            }
             Effect::Handover { cut, .. } => self.handed_over.then(|| Fact::HandedOver(handover(cut.clone()))),
             Effect::Push { .. } => (self.pushes > 0).then_some(Fact::Pushed),
             Effect::PullRequest { .. } => (self.pull_requests > 0).then(|| {
@@ -233,13 +277,17 @@ fn lost() -> AnswerLost {
 }
 
 impl Execute for World {
-    async fn probe(&self, effect: &Effect, _call: &Call) -> Result<Probe, AnswerLost> {
+    async fn probe(&self, effect: &Effect, call: &Call) -> Result<Probe, AnswerLost> {
         let luck = self.outside.lock().unwrap().next_luck();
         match luck {
             Luck::CrashBefore | Luck::CrashAfter => self.die().await,
             Luck::LostBefore | Luck::LostAfter | Luck::Refused => Err(lost()),
             Luck::Hangs => std::future::pending().await,
-            Luck::Good | Luck::Gone => Ok(self.outside.lock().unwrap().look(effect)),
+            Luck::Good | Luck::Gone | Luck::Bad => Ok(self.outside.lock().unwrap().look(effect, call.attempt)),
+            Luck::NothingLeft => Ok(match self.outside.lock().unwrap().look(effect, call.attempt) {
+                Probe::NotDone(_) => Probe::NotDone(anew()),
+                ended @ Probe::Ended(_) => ended,
+            }),
         }
     }
 
@@ -270,13 +318,33 @@ impl Execute for World {
             Luck::Refused | Luck::LostBefore | Luck::LostAfter if local => return Ok(retry()),
             Luck::Refused => return Ok(retry()),
             Luck::LostBefore => return Err(lost()),
-            Luck::Good | Luck::LostAfter | Luck::CrashAfter => {}
+            Luck::NothingLeft if matches!(effect, Effect::Agent(_)) => {
+                return Ok(Outcome::Retry {
+                    trouble: Trouble::NothingToGoOnIn,
+                    cause: String::new(),
+                    after_ms: None,
+                    left: anew(),
+                });
+            }
+            Luck::Bad => {
+                if let Some(outcome) = self.outside.lock().unwrap().end_badly(effect) {
+                    return Ok(outcome);
+                }
+            }
+            Luck::Good | Luck::LostAfter | Luck::CrashAfter | Luck::NothingLeft => {}
         }
-        let outcome = self.outside.lock().unwrap().work(effect);
+        let outcome = self.outside.lock().unwrap().work(effect, call.attempt);
         match luck {
             Luck::LostAfter => Err(lost()),
             Luck::CrashAfter => self.die().await,
-            Luck::Good | Luck::Refused | Luck::LostBefore | Luck::CrashBefore | Luck::Gone | Luck::Hangs => {
+            Luck::Good
+            | Luck::Refused
+            | Luck::LostBefore
+            | Luck::CrashBefore
+            | Luck::Gone
+            | Luck::Hangs
+            | Luck::Bad
+            | Luck::NothingLeft => {
                 if matches!(&outcome, Outcome::Done { fact: Fact::Token(_) }) {
                     self.outside.lock().unwrap().sealed = true;
                 }
@@ -423,7 +491,14 @@ proptest! {
             prop_assert!(outside.tokens_given <= 1 && outside.pushes <= 1 && outside.pull_requests <= 1, "{:?}", outside);
             prop_assert!(!outside.verdicts.is_empty());
             prop_assert!(outside.verdicts.iter().all(|v| *v == verdict.body), "{:?}", outside.verdicts);
-            prop_assert!(outside.agent_runs <= 3);
+            // Once more to mend what a check found.
+            prop_assert!(outside.agent_runs <= 4, "{:?}", outside);
+            if outside.cut {
+                prop_assert_eq!((verdict.kind, verdict.reason), (VerdictKind::Failed, Some(Failure::AgentTimedOut)));
+            }
+            if verdict.body.contains("\"salvaged\"") {
+                prop_assert_eq!((verdict.kind, outside.pushes), (VerdictKind::Failed, 1), "{:?}", outside);
+            }
             if verdict.kind == VerdictKind::Completed {
                 prop_assert_eq!((outside.pushes, outside.pull_requests), (1, 1));
                 prop_assert!(matches!(exit, Exit::Completed | Exit::NothingToDo), "{:?}", exit);
@@ -448,6 +523,33 @@ fn a_task_that_meets_no_trouble_is_completed_in_one_start() {
         assert_eq!(bench.start().await, Ended::Exited(Exit::NothingToDo));
         assert_eq!(bench.world.outside.lock().unwrap().verdicts.len(), 1);
     });
+}
+
+#[test]
+fn an_agent_that_is_cut_short_is_saved_and_one_whose_check_is_red_is_asked_once_more() {
+    let ended = |bad: &[usize]| {
+        in_paused_time(async {
+            let mut luck = vec![Luck::Good; 9];
+            for call in &bad {
+                luck[*call] = Luck::Bad;
+            }
+            let bench = Bench::new(World::lucky(luck));
+            bench.until_over().await;
+            let outside = bench.world.outside.lock().unwrap();
+            assert_eq!((outside.pushes, outside.pull_requests), (1, 1));
+            let verdict: serde_json::Value = serde_json::from_str(&outside.verdicts[0]).unwrap();
+            let said = |name: &str| verdict["details"][name].as_str().unwrap_or_default().to_owned();
+            (said("outcome"), said("reason"), outside.agent_runs)
+        })
+    };
+    let of = |outcome: &str, reason: &str, runs| (outcome.to_owned(), reason.to_owned(), runs);
+    // Start, data, token, clone and set-up come before.
+    let (agent, check, mending, again) = (5, 6, 7, 8);
+    assert_eq!(ended(&[]), of("pull_request", "", 1));
+    assert_eq!(ended(&[agent]), of("salvaged", "AgentTimedOut", 1));
+    assert_eq!(ended(&[check]), of("pull_request", "", 2));
+    assert_eq!(ended(&[check, again]), of("pull_request", "", 2));
+    assert_eq!(ended(&[check, mending]), of("salvaged", "AgentTimedOut", 2));
 }
 
 #[test]
@@ -535,7 +637,7 @@ fn told_to_stop_while_the_api_is_away_the_runner_reports_within_the_grace() {
 #[test]
 fn told_to_stop_while_a_push_hangs_the_runner_still_reports_within_the_grace() {
     in_paused_time(async {
-        let mut luck = vec![Luck::Good; 6];
+        let mut luck = vec![Luck::Good; 8];
         luck.push(Luck::Hangs);
         let bench = Bench::new(World::lucky(luck));
         let mut driver = bench.driver(policy());
@@ -543,7 +645,7 @@ fn told_to_stop_while_a_push_hangs_the_runner_still_reports_within_the_grace() {
         let told = bench.told.clone();
         let outside = Arc::clone(&bench.world.outside);
         let (exit, at) = tokio::join!(driver.drive(), async move {
-            while outside.lock().unwrap().calls < 7 {
+            while outside.lock().unwrap().calls < 9 {
                 tokio::task::yield_now().await;
             }
             told.send_replace(Some(Instant::now()));
@@ -552,6 +654,7 @@ fn told_to_stop_while_a_push_hangs_the_runner_still_reports_within_the_grace() {
         assert_eq!(exit.unwrap(), Exit::Failed);
         assert!(at.elapsed() < Duration::from_secs(20), "{:?}", at.elapsed());
         let run = bench.replayed();
+        assert_eq!(run.tally(EffectName::Push).attempts, 1);
         assert_eq!(run.verdict.and_then(|v| v.reason), Some(Failure::Interrupted));
         assert_eq!(bench.world.outside.lock().unwrap().verdicts.len(), 1);
     });

@@ -10,6 +10,7 @@ use crate::machine::transition::fold;
 use oracle::{Changed, EDGES, Op, Oracle, any_op, assignment, fact};
 
 mod oracle;
+mod work;
 
 fn policy() -> Policy {
     Policy {

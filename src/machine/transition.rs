@@ -285,10 +285,9 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
             if run.verdict.is_some() {
                 return Err(Refusal::SecondVerdict);
             }
-            if effect == EffectName::Agent
-                && let Some(report) = agent
-            {
-                // It ran: what it left in the tree is saved before the task fails.
+            // It ran, now or before: what it left in the tree is saved before the task fails.
+            if effect == EffectName::Agent && (agent.is_some() || attempt > 1) {
+                let report = &agent.clone().unwrap_or_default();
                 let total = tally.effort.plus(report.effort);
                 tally.effort = total;
                 if let Some(progress) = progress(run) {

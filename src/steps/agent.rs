@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::prompt::{self, Told};
 use super::sandboxed::{confinement, exposes_nothing, free, io_failure, not_started};
+use super::tree::Found;
 use super::{World, failed, lost, or_outcome, tree};
 use crate::adapters::agent::{
     self, Agent, AgentKind, AgentReport as Said, Bounds, Claude, Conversation, Haste, MicroUsd, Order, PrepareError,
@@ -87,15 +88,15 @@ enum Begin {
 fn begin(world: &World, run: &AgentRun) -> Option<Begin> {
     let home = world.places.home();
     let knows = run.session.is_some_and(|session| world.agent.knows(&home, session));
-    let laid = tree::is_laid(world, run.anew);
-    let prepared = run.tree == Tree::Prepared || run.repair.is_some();
-    match (laid, knows) {
-        (true, true) => Some(Begin::WhereItWas),
-        (true, false) if prepared => Some(Begin::InTheTree),
-        // Its id would be refused, and its tree is gone.
-        (false, true) => None,
-        (false, false) if prepared => None,
-        (_, false) => Some(Begin::Afresh),
+    let prepared = run.tree == Tree::Prepared;
+    match (tree::found(world, run.anew), knows) {
+        (Found::Worked, true) => Some(Begin::WhereItWas),
+        // What it is to mend is in the tree, whoever remembers how it came there.
+        (Found::Worked, false) if run.repair.is_some() => Some(Begin::InTheTree),
+        (Found::Laid, false) if prepared => Some(Begin::InTheTree),
+        (Found::Laid | Found::Nothing, false) if !prepared && run.repair.is_none() => Some(Begin::Afresh),
+        // Half of a change that nobody remembers, or a conversation of a tree that is gone, whose id would be refused.
+        (Found::Worked | Found::Laid | Found::Nothing | Found::Lost, _) => None,
     }
 }
 
@@ -125,7 +126,14 @@ pub(super) async fn probe(world: &World, run: &AgentRun, call: &Call) -> Result<
         Ok(agent::Probe::Finished { judgement, ended }) => {
             Probe::Ended(ending::judged(&judgement, &ended, &bill, next(world, run)))
         }
-        Ok(agent::Probe::NotFinished { ran }) => not_done(ran, &Said::default()),
+        Ok(agent::Probe::NotFinished { ran, report }) => {
+            // Its own figure for the cost goes on in its conversation: a later start says it again.
+            let said = Said {
+                cost_usd: None,
+                ..*report
+            };
+            not_done(ran, &said)
+        }
         // What proves nothing is no proof: the agent runs again.
         Err(_) => not_done(Duration::ZERO, &Said::default()),
     })
@@ -137,7 +145,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     let in_force = or_outcome!(world.sandbox_in_force().await);
     or_outcome!(free(world).await.map_err(|e| not_started(&e.to_string())));
     let Some(begin) = begin(world, run) else {
-        return Ok(nothing_to_go_on_in("its working tree is gone"));
+        return Ok(nothing_to_go_on_in("its working tree or its conversation is gone"));
     };
     match begin {
         Begin::Afresh => or_outcome!(tree::lay(world, &run.checkout, run.anew).await),
@@ -157,6 +165,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
         in_force.as_ref(),
         model.as_ref()
     ));
+    or_outcome!(tree::worked(world, run.anew));
     let bounds = Bounds {
         idle: Some(world.allowance.idle),
         ..Bounds::new(Duration::from_millis(u64::try_from(run.time_left.ms).unwrap_or(0)))

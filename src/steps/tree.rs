@@ -1,6 +1,7 @@
 //! The working tree: laid at the base commit, and known again after a restart.
 //!
-//! Which beginning of the work it belongs to is written down out of the agent's reach.
+//! Which beginning of the work it belongs to, and whether an agent was let into it, is written down out of the agent's
+//! reach.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,16 +13,50 @@ use crate::adapters::git::GitError;
 use crate::adapters::git::tree::{clear_stale_locks, lay_tree};
 use crate::machine::{Checkout, Failure, Outcome};
 
-/// Where the number of the beginning is.
+/// What is there of the tree of a beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It was never laid whole.
+    Nothing,
+    /// It is there, and no agent was let into it.
+    Laid,
+    /// It is there, as an agent left it.
+    Worked,
+    /// It was there, and is gone.
+    Lost,
+}
+
+/// Where the number of the beginning is, and `worked` where an agent was let into its tree.
 fn mark(world: &World) -> PathBuf {
     world.places.agent_dir().join("tree")
 }
 
-/// Whether the tree of this beginning is there.
-pub(super) fn is_laid(world: &World, anew: u32) -> bool {
-    let marked = fs::read_to_string(mark(world)).ok();
+const WORKED: &str = "worked";
+
+/// What is there of this beginning.
+pub(super) fn found(world: &World, anew: u32) -> Found {
+    let marked = fs::read_to_string(mark(world)).unwrap_or_default();
+    let mut words = marked.split_whitespace();
+    if words.next().and_then(|number| number.parse().ok()) != Some(anew) {
+        return Found::Nothing;
+    }
     let there = world.places.repo().symlink_metadata().is_ok_and(|found| found.is_dir());
-    there && marked.and_then(|text| text.trim().parse().ok()) == Some(anew)
+    match (there, words.next() == Some(WORKED)) {
+        (true, true) => Found::Worked,
+        (true, false) => Found::Laid,
+        (false, true) => Found::Lost,
+        (false, false) => Found::Nothing,
+    }
+}
+
+/// Writes down that an agent is let into the tree, before it is.
+pub(super) fn worked(world: &World, anew: u32) -> Result<(), Outcome> {
+    // A crash in the middle of it would take the conversation for that of another tree.
+    if found(world, anew) == Found::Worked {
+        return Ok(());
+    }
+    let mark = mark(world);
+    fs::write(&mark, format!("{anew} {WORKED}")).map_err(|error| io_failure(&mark, &error))
 }
 
 /// Lays it, whatever is there. No process of an agent lives.

@@ -1,8 +1,11 @@
 //! A container that is killed and started again, and a runner that is killed inside one.
 
+use std::fs;
+
 use serde_json::Value;
 
 use crate::container::{Container, INTERRUPTED_AGENT, Place, Plan};
+use crate::messages_api::{MessagesApi, Turn};
 use crate::outside::Outside;
 
 fn rows<'a>(dump: &'a [Value], kind: &str, effect: &str) -> Vec<&'a Value> {
@@ -49,6 +52,79 @@ async fn a_killed_container_with_a_seal_key_is_started_again_and_completes() {
     let dump = container.dump();
     assert_eq!(rows(&dump, "boot", "").len(), 2);
     assert_eq!(rows(&dump, "verdict", "").len(), 1);
+}
+
+/// Processes and memory are gone; what is left are the volumes, the conversation on them, and the sealed token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_killed_in_mid_turn_goes_on_in_the_same_conversation_to_one_pull_request() {
+    let outside = Outside::start().await;
+    let model = MessagesApi::start().await;
+    model.script([Turn::bash("echo kept-from-before; echo first > first.txt"), Turn::Hangs]);
+    let mut plan = Plan::hardened(&outside)
+        .with_seal_key()
+        .with("ANTHROPIC_BASE_URL", model.url())
+        .with("ANTHROPIC_API_KEY", "sk-ant-of-this-test");
+    plan.secrets = Place::Tmpfs;
+    let container = plan.assigned(&outside).await;
+    // Claude Code writes its conversation down a moment later than it goes on in it.
+    let written = |c: &Container| {
+        let projects = fs::read_dir(c.path("workspace/home/.claude/projects"))
+            .into_iter()
+            .flatten();
+        let files = projects.flat_map(|project| fs::read_dir(project.unwrap().path()).unwrap());
+        let mut texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap_or_default());
+        texts.any(|text| text.contains("\"tool_result\""))
+    };
+    container
+        .until("the first part is written down", |c| {
+            model.turns_taken() == 2 && written(c)
+        })
+        .await;
+    container.kill();
+    model.script([
+        Turn::bash("echo second > second.txt"),
+        Turn::Says("Both parts are done."),
+    ]);
+    container.start();
+    assert_eq!(container.wait(), 0, "{}", container.logs());
+    let resumed = &model.asked()[2];
+    assert!(
+        resumed.contains("kept-from-before") && resumed.contains("You were interrupted"),
+        "{resumed}"
+    );
+    let dump = container.dump();
+    let intents = rows(&dump, "intent", "agent");
+    let sessions: Vec<&Value> = intents.iter().map(|row| &row["body"]["session"]).collect();
+    assert_eq!((sessions.len(), sessions[0]), (2, sessions[1]), "{sessions:?}");
+    let verdict = outside.verdict();
+    let details = &verdict["details"];
+    assert_eq!(verdict["event"], "completed", "{verdict}");
+    assert_eq!(&details["sessionID"], sessions[0], "{verdict}");
+    assert_eq!(
+        (details["inputTokens"].as_u64(), details["turns"].as_u64()),
+        (Some(3000), Some(3)),
+        "{verdict}"
+    );
+    let cost = details["costUSD"].as_f64().unwrap();
+    let pulls = outside.forge.pulls();
+    assert_eq!(
+        (pulls.len(), outside.git.counts().pushes, outside.counts().tokens_minted),
+        (1, 1, 1)
+    );
+    assert!(
+        pulls[0]
+            .body
+            .as_deref()
+            .unwrap()
+            .contains(&format!("| cost | ${cost:.4} |")),
+        "{pulls:?}"
+    );
+    for (file, text) in [("first.txt", "first"), ("second.txt", "second")] {
+        assert_eq!(
+            outside.remote(&["show", &format!("runner/{}:{file}", outside.task)]),
+            text
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

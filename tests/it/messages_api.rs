@@ -57,6 +57,7 @@ struct Shared {
     turns: Mutex<VecDeque<Turn>>,
     always: Mutex<Option<Turn>>,
     heard: Mutex<String>,
+    asked: Mutex<Vec<String>>,
     turns_taken: Mutex<u64>,
 }
 
@@ -94,7 +95,12 @@ impl MessagesApi {
 
     /// How many turns of the script were asked for, those after its end too.
     pub(crate) fn turns_taken(&self) -> u64 {
-        *self.shared.turns_taken.lock().unwrap()
+        self.shared.turns_taken()
+    }
+
+    /// The bodies of the requests of the conversation, one a turn.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.shared.asked.lock().unwrap().clone()
     }
 }
 
@@ -124,6 +130,7 @@ async fn answer(
     let tools = asked["tools"].as_array();
     let is_conversation = tools.is_some_and(|tools| tools.iter().any(|tool| tool.get("input_schema").is_some()));
     let (taken, turn) = if is_conversation {
+        shared.asked.lock().unwrap().push(text.to_string());
         shared.next()
     } else {
         (0, Turn::Says("ok"))
@@ -144,7 +151,8 @@ async fn answer(
     };
     let (input_tokens, output_tokens) = USAGE;
     let message = json!({
-        "id": "msg_1", "type": "message", "role": "assistant", "model": asked["model"], "content": [content],
+        "id": format!("msg_{}", shared.turns_taken()), "type": "message", "role": "assistant", "model": asked["model"],
+        "content": [content],
         "stop_reason": stop, "stop_sequence": null,
         "usage": {"input_tokens": input_tokens, "output_tokens": output_tokens},
     });
@@ -159,6 +167,10 @@ async fn answer(
 }
 
 impl Shared {
+    fn turns_taken(&self) -> u64 {
+        *self.turns_taken.lock().unwrap()
+    }
+
     /// The next turn, and which one it is.
     fn next(&self) -> (u64, Turn) {
         let mut taken = self.turns_taken.lock().unwrap();

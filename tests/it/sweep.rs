@@ -5,17 +5,21 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runner::crash::{CrashPoint, Inside};
+use runner::crash::{CrashPoint, Inside, Write};
 use runner::embedded::faults::{Endpoint, Fault, Times};
 use runner::machine::EffectName;
 use tokio::sync::Semaphore;
 
-use crate::harness::{Bench, CANARY, NEVER, Outside, files_with};
+use crate::harness::{AGENT, Bench, CANARY, NEVER, Outside, files_with};
 
 /// What a task that was killed somewhere has to have come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
     Completed,
+    /// Its check stayed red.
+    Draft,
+    /// Its agent failed, and had changed something.
+    Salvaged,
     /// The token was given, and is nowhere: said once, and honestly.
     TokenAmbiguous,
 }
@@ -65,6 +69,76 @@ async fn killed_around_a_token_that_is_sealed_under_a_key_the_task_ends_once() {
         dies_at(place, &outside, &bench).await;
         std::fs::remove_dir_all(bench.path("secrets")).unwrap();
         is_over(place, &outside, &bench).await;
+    }
+}
+
+/// The same from the agent on, where it fails after it has changed something: what it left is saved once.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_the_work_of_an_agent_that_failed_is_saved_the_task_ends_once() {
+    killed_from_the_agent_on(Expected::Salvaged, |bench| {
+        bench.with("RUNNER_AGENT_COMMAND", &format!("{AGENT}; exit 1"))
+    })
+    .await;
+}
+
+/// The same where the check is red, also after the agent was told of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_around_a_check_that_stays_red_the_task_ends_once() {
+    killed_from_the_agent_on(Expected::Draft, |bench| {
+        bench
+            .with(
+                "RUNNER_AGENT_COMMAND",
+                "cat > /dev/null; echo run >> \"$HOME/runs\"; echo change > change.txt",
+            )
+            .with("RUNNER_CHECK_COMMAND", "exit 1")
+    })
+    .await;
+}
+
+async fn killed_from_the_agent_on(expected: Expected, set: impl Fn(Bench) -> Bench) {
+    // A draft is pushed like any other pull request.
+    let saved = expected == Expected::Salvaged;
+    let reached = |place: &CrashPoint| match place {
+        CrashPoint::Intent(_, effect) | CrashPoint::Outcome(_, effect) => match effect {
+            EffectName::Agent | EffectName::Handover => true,
+            EffectName::Check => !saved,
+            EffectName::Push | EffectName::PullRequest | EffectName::Report => saved,
+            EffectName::Start | EffectName::Data | EffectName::Token | EffectName::Clone | EffectName::Setup => false,
+        },
+        CrashPoint::Write(_, write) => saved && *write == Write::Verdict,
+        CrashPoint::Inside(place) => match place {
+            Inside::AgentStarted | Inside::AgentDead => true,
+            Inside::HandoverIndexed
+            | Inside::HandoverPacked
+            | Inside::HandoverSynced
+            | Inside::HandoverNamed
+            | Inside::PullRequestLooked => saved,
+            Inside::TokenReceived
+            | Inside::SealWritten
+            | Inside::SealRenamed
+            | Inside::CloneFetched
+            | Inside::CloneRenamed
+            | Inside::TreeReady => false,
+        },
+    };
+    let only = std::env::var("SWEEP_PLACE").ok();
+    let chosen = |place: &CrashPoint| reached(place) && only.as_ref().is_none_or(|only| *only == place.to_string());
+    let room = Arc::new(Semaphore::new(4));
+    let mut sweeps = tokio::task::JoinSet::new();
+    for place in CrashPoint::all().into_iter().filter(chosen) {
+        let room = Arc::clone(&room);
+        let permit = room.acquire_owned().await.unwrap();
+        let outside = Outside::start().await;
+        let bench = set(Bench::new(&outside));
+        sweeps.spawn(async move {
+            dies_at(place, &outside, &bench).await;
+            let code = bench.until_over(&outside).await;
+            ended(&outside, &bench, expected, code, &place.to_string()).await;
+            drop(permit);
+        });
+    }
+    while let Some(done) = sweeps.join_next().await {
+        done.unwrap();
     }
 }
 
@@ -127,19 +201,31 @@ async fn ended(outside: &Outside, bench: &Bench, expected: Expected, code: i32, 
         ])
     };
     match expected {
-        Expected::Completed => {
-            // The start that reported ends with 0; one after the acknowledgement finds nothing to do, which is 0 too.
-            assert_eq!(
-                (verdict["event"].as_str(), code),
-                (Some("completed"), 0),
-                "{place}: {verdict}"
-            );
-            assert_eq!(outside.forge.pulls().len(), 1, "{place}");
+        Expected::Completed | Expected::Draft | Expected::Salvaged => {
+            let pulls = outside.forge.pulls();
+            assert_eq!(pulls.len(), 1, "{place}");
+            assert_eq!(pulls[0].draft, expected != Expected::Completed, "{place}");
+            assert_eq!(verdict["details"]["prURL"], pulls[0].html_url, "{place}: {verdict}");
+            if expected == Expected::Salvaged {
+                assert_eq!(verdict["event"], "failed", "{place}: {verdict}");
+                assert_eq!(verdict["details"]["reason"], "AgentFailed", "{place}: {verdict}");
+                assert_eq!(verdict["details"]["outcome"], "salvaged", "{place}: {verdict}");
+                // One after the acknowledgement finds nothing to do.
+                assert!(matches!(code, 0 | 1), "{place}: {code}");
+            } else {
+                // The start that reported ends with 0; one after the acknowledgement finds nothing to do, which is 0 too.
+                assert_eq!(
+                    (verdict["event"].as_str(), code),
+                    (Some("completed"), 0),
+                    "{place}: {verdict}"
+                );
+            }
             assert_eq!(commits(), "1", "{place}");
             let change = outside.remote(&["show", &format!("runner/{}:change.txt", outside.task)]);
             assert_eq!(change, "change", "{place}: the change is there once");
+            let most = if expected == Expected::Draft { 3 } else { 2 };
             assert!(
-                (1..=2).contains(&bench.runs()),
+                (1..=most).contains(&bench.runs()),
                 "{place}: the agent ran {} times",
                 bench.runs()
             );

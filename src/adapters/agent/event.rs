@@ -81,6 +81,9 @@ pub(super) enum Message<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct FullMessage<'a> {
+    /// One answer of the model comes in several events, which have it in common.
+    #[serde(borrow)]
+    pub(super) id: Option<Text<'a>>,
     #[serde(borrow)]
     pub(super) content: Content<'a>,
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::AgentKind;
 use super::activity::Activity;
 use super::judge::{Judgement, judge};
-use super::stream::{Conclusion, Stream, StreamEnd};
+use super::stream::{AgentReport, Conclusion, Stream, StreamEnd};
 use super::transcript::{Transcript, read_transcript};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::process::{Ended, Exit, Launch, LaunchError, ReportError, Running, Stopped, read_report};
@@ -323,6 +323,8 @@ pub enum Probe {
     NotFinished {
         /// How long it ran, as far as the files show.
         ran: Duration,
+        /// What it said of its run until then.
+        report: Box<AgentReport>,
     },
 }
 
@@ -374,7 +376,11 @@ pub fn probe(kind: AgentKind, transcript: &Path, report: &Path, started: SystemT
     }
     let by_transcript = last_write.and_then(|written| written.duration_since(started).ok());
     let ran = ended.map(|ended| ended.ran).or(by_transcript).unwrap_or_default();
-    Ok(Probe::NotFinished { ran })
+    let report = end.map(|end| end.report).unwrap_or_default();
+    Ok(Probe::NotFinished {
+        ran,
+        report: Box::new(report),
+    })
 }
 
 fn read_all(transcript: &Path) -> io::Result<StreamEnd> {
@@ -441,7 +447,7 @@ mod tests {
     #[test]
     fn a_result_without_a_report_proves_nothing_and_is_charged_up_to_its_last_write() {
         let found = Room::new(RESULT, None).probe(AgentKind::Claude);
-        let Probe::NotFinished { ran } = found else {
+        let Probe::NotFinished { ran, .. } = found else {
             panic!("{found:?}");
         };
         assert!(
@@ -453,12 +459,10 @@ mod tests {
     #[test]
     fn a_report_without_a_result_is_not_finished_and_its_time_is_known() {
         let found = Room::new("", Some(ABANDONED)).probe(AgentKind::Claude);
-        assert_eq!(
-            found,
-            Probe::NotFinished {
-                ran: Duration::from_secs(7)
-            }
-        );
+        let Probe::NotFinished { ran, .. } = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(ran, Duration::from_secs(7));
     }
 
     #[test]
@@ -476,6 +480,10 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let path = room.path();
         let found = probe(AgentKind::Claude, &path.join("t"), &path.join("r"), SystemTime::now()).unwrap();
-        assert_eq!(found, Probe::NotFinished { ran: Duration::ZERO });
+        let nothing = Probe::NotFinished {
+            ran: Duration::ZERO,
+            report: Box::default(),
+        };
+        assert_eq!(found, nothing);
     }
 }

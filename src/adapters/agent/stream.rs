@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::activity::{Activity, Doings};
-use super::event::{Event, Message, Text};
+use super::event::{Event, FullMessage, Message, Text};
 use super::money::MicroUsd;
 use super::plain::{LINE_LIMIT as PLAIN_LINE_LIMIT, Plain};
 use crate::adapters::skim::Skim;
@@ -41,7 +41,7 @@ const SUMMARY_LIMIT: usize = 16 * 1024;
 pub struct AgentReport {
     /// The last result's text, cut at 16 KiB.
     pub summary: Option<String>,
-    /// Turns over all results.
+    /// Turns over all results, and the model's answers since the last one.
     pub turns: Option<u64>,
     /// What it cost: the last result's figure, which is cumulative.
     pub cost_usd: Option<MicroUsd>,
@@ -156,6 +156,9 @@ pub struct Stream {
     plain: Plain,
     end: StreamEnd,
     background_tasks: usize,
+    /// The model's last answer, and how many there were since the last result: what cut them off left no result to count them.
+    answer: Option<String>,
+    answers: u64,
 }
 
 impl Stream {
@@ -168,6 +171,8 @@ impl Stream {
             line: Line::new(),
             end: StreamEnd::default(),
             background_tasks: 0,
+            answer: None,
+            answers: 0,
         }
     }
 
@@ -199,6 +204,10 @@ impl Stream {
     /// Takes in a last line without an end.
     pub fn finish(mut self, on_activity: &mut (dyn FnMut(Activity) + Send)) -> StreamEnd {
         self.end_line(on_activity);
+        add(
+            &mut self.end.report.turns,
+            Some(self.answers).filter(|answers| *answers > 0),
+        );
         self.end.conclusion = self.conclusion();
         self.end.plain_text = self.plain.finish();
         self.end
@@ -277,6 +286,13 @@ impl Stream {
                 // What a sub-agent says does not open the conversation again: it is a background task.
                 if event.parent_tool_use_id.is_none() {
                     self.end.conclusion = Conclusion::Open;
+                    if event.kind == "assistant"
+                        && let Some(Message::Full(FullMessage { id: Some(id), .. })) = &event.message
+                        && self.answer.as_deref() != Some(&*id.0)
+                    {
+                        self.answer = Some(id.0.clone().into_owned());
+                        self.answers += 1;
+                    }
                 }
                 let is_error = event.is_api_error_message == Some(true);
                 if let Some(Message::Full(message)) = event.message {
@@ -299,6 +315,7 @@ impl Stream {
         let cost = event.total_cost_usd.and_then(MicroUsd::from_dollars);
         report.cost_usd = cost.or(report.cost_usd);
         add(&mut report.turns, event.num_turns);
+        self.answers = 0;
         add(&mut report.duration_ms, event.duration_ms);
         if let Some(usage) = event.usage {
             add(&mut report.input_tokens, Some(usage.input_tokens));

@@ -278,7 +278,13 @@ impl Oracle {
                     cause: String::new(),
                     agent: None,
                 };
-                self.close(*effect, outcome, Some("failed"))
+                // What an earlier start of the agent left is saved.
+                let again = *effect == EffectName::Agent && self.attempts.get("agent").is_some_and(|n| *n > 1);
+                let (event, legal) = self.close(*effect, outcome, (!again).then_some("failed"));
+                if legal && again {
+                    self.agent_ended(true);
+                }
+                (event, legal)
             }
             Op::GiveUp(effect) => {
                 let outcome = Outcome::GivenUp {
