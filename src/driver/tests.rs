@@ -530,7 +530,7 @@ fn an_agent_that_is_cut_short_is_saved_and_one_whose_check_is_red_is_asked_once_
     let ended = |bad: &[usize]| {
         in_paused_time(async {
             let mut luck = vec![Luck::Good; 9];
-            for call in &bad {
+            for call in bad {
                 luck[*call] = Luck::Bad;
             }
             let bench = Bench::new(World::lucky(luck));

@@ -223,7 +223,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
             budget: world.allowance.budget,
             on_term: world.on_term,
         }),
-        Err(error) => ending::not_run(&error),
+        Err(error) => ending::not_run(&error, next(world, run)),
     })
 }
 

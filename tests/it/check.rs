@@ -13,7 +13,7 @@ use crate::resume::{Room as ClaudeRoom, the_pod_goes};
 
 /// Keeps what it is told, and adds to its change: `mended` where it is told of a check.
 const AGENT: &str = "echo run >> \"$HOME/runs\"; cat > \"$HOME/prompt-$(wc -l < $HOME/runs)\"; \
-     if grep -q 'The check of your change' $HOME/prompt-2 2>/dev/null; then echo mended >> change.txt; echo I mended it.; \
+     if grep -q 'The check of this repository was run' $HOME/prompt-2 2>/dev/null; then echo mended >> change.txt; echo I mended it.; \
      else echo change >> change.txt; echo I changed it.; fi";
 const MENDED_IS_GREEN: &str = "grep mended change.txt || { echo the-check-complains >&2; exit 3; }";
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::bill::Bill;
 use super::io_failure;
-use super::not_started;
 use crate::adapters::agent::{
     AgentEnd, AgentReport as Said, AgentTrouble, Bounds, EndedBy, Judgement, MicroUsd, RunError,
 };
@@ -55,10 +54,19 @@ pub(super) struct Attempt<'a> {
 }
 
 /// What a run that has no end to judge means.
-pub(super) fn not_run(error: &RunError) -> Outcome {
+pub(super) fn not_run(error: &RunError, next: Next) -> Outcome {
     match error {
         RunError::Transcript { path, source } => io_failure(path, source),
-        RunError::Launch(_) | RunError::TranscriptExists { .. } => not_started(&error.to_string()),
+        // It may have begun before its supervisor was lost.
+        RunError::Launch(_) | RunError::TranscriptExists { .. } => Outcome::Retry {
+            trouble: Trouble::NoResult,
+            cause: bounded(format!("the agent could not be started, or was lost: {error}")),
+            after_ms: None,
+            left: Left {
+                next,
+                ..Left::default()
+            },
+        },
     }
 }
 
