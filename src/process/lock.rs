@@ -19,9 +19,8 @@ use super::mark::Mark;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// How often what is left is killed: it may fork meanwhile.
 const KILL_AGAIN: Duration = Duration::from_millis(5);
-
-/// However short the wait for the lock may be, killing takes a moment.
-const LEAST_TIME_TO_KILL: Duration = Duration::from_secs(2);
+/// How long that may take. What a KILL does not end by then hangs in the kernel.
+const TIME_TO_KILL: Duration = Duration::from_secs(10);
 /// How much of the lock is read: a mark is shorter.
 const CONTENT: u64 = 64;
 
@@ -107,7 +106,7 @@ pub(super) fn try_take(path: &Path) -> io::Result<Option<AgentLock>> {
 
 /// Waits until no supervisor holds `lock`, and kills what a killed one left: the agent of a runner that was killed is dead
 /// then, all of it. A start of the runner does this before it touches the workspace, and drops the guard before a
-/// [`super::Launch`]. Blocks the thread for at most `bound`.
+/// [`super::Launch`]. Blocks the thread for at most `bound` and the time that killing takes.
 pub fn wait_until_free(lock: &Path, bound: Duration) -> Result<AgentLock, LaunchError> {
     let begun = Instant::now();
     let unusable = |source| LaunchError::Lock {
@@ -117,8 +116,7 @@ pub fn wait_until_free(lock: &Path, bound: Duration) -> Result<AgentLock, Launch
     loop {
         match try_take(lock) {
             Ok(Some(mut held)) => {
-                let until = begun + bound.max(LEAST_TIME_TO_KILL);
-                return match held.end_left_behind(until).map_err(unusable)? {
+                return match held.end_left_behind(Instant::now() + TIME_TO_KILL).map_err(unusable)? {
                     Ok(()) => Ok(held),
                     Err(Hanging(pids)) => Err(LaunchError::LeftBehind { pids }),
                 };

@@ -3,14 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its room has failed")]
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::harness::{Bench, Outside, Serving};
 
 const MIB: u64 = 1 << 20;
-/// It keeps what it reads until the end: 4 MiB more, again and again.
-const GROWS: &str = "while :; do head -c 4194304 /dev/zero || exit; sleep 0.1; done | tail > /dev/null";
+/// More than a runner and its tools need beside what [`GROWS`] begins with.
+const LIMIT: u64 = 384 * MIB;
+/// It keeps what it reads until the end: 270 MiB, then 1 MiB more, again and again, so slowly that a busy machine sees it.
+const GROWS: &str =
+    "(head -c 283115520 /dev/zero; while head -c 1048576 /dev/zero; do sleep 0.1; done) | tail > /dev/null";
 
 /// A control group of version 1 or 2. Removed when dropped.
 struct Group {
@@ -52,6 +56,13 @@ impl Group {
     }
 
     fn limit(&self, bytes: u64) {
+        // Where there is swap, memory would not run out.
+        for (file, value) in [("memory.swap.max", "0"), ("memory.swappiness", "0")] {
+            let _ = fs::OpenOptions::new()
+                .write(true)
+                .open(self.path.join(file))
+                .and_then(|mut file| file.write_all(value.as_bytes()));
+        }
         fs::write(self.path.join(self.limit), bytes.to_string()).unwrap();
     }
 
@@ -94,7 +105,7 @@ fn killed_by_the_kernel(bench: &Bench) -> Vec<serde_json::Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_is_stopped_before_memory_runs_out_and_its_work_is_saved() {
     let Some(group) = Group::new("stopped") else { return };
-    group.limit(256 * MIB);
+    group.limit(LIMIT);
     let outside = Outside::start().await;
     let bench = Bench::new(&outside).with(
         "RUNNER_AGENT_COMMAND",
@@ -106,7 +117,7 @@ async fn an_agent_is_stopped_before_memory_runs_out_and_its_work_is_saved() {
     let verdict = outside.verdict();
     assert_eq!(verdict["details"]["reason"], "AgentOutOfMemory", "{verdict}");
     let message = verdict["message"].as_str().unwrap();
-    assert!(message.contains("of 256.00 MiB of memory were in use"), "{message}");
+    assert!(message.contains("of 384.00 MiB of memory were in use"), "{message}");
     assert_eq!(verdict["details"]["outcome"], "salvaged", "{verdict}");
     assert_eq!(outside.forge.pulls().len(), 1);
     assert_eq!(group.kills(), 0, "the kernel was not needed");
@@ -127,7 +138,7 @@ async fn killed_by_kernel(name: &str, after: &str) -> Option<(Outside, Bench)> {
     let mut serving = group.start(&bench);
     serving.assign(&outside.assignment()).await;
     bench.agent_is_there(&serving).await;
-    group.limit(256 * MIB);
+    group.limit(LIMIT / 2);
     bench.let_the_agent_go();
     serving.wait().await;
     assert!(group.kills() > 0, "{}", serving.log());
