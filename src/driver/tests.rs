@@ -530,7 +530,9 @@ fn an_agent_that_is_cut_short_is_saved_and_one_whose_check_is_red_is_asked_once_
     let ended = |bad: &[usize]| {
         in_paused_time(async {
             let mut luck = vec![Luck::Good; 9];
-            bad.iter().for_each(|call| luck[*call] = Luck::Bad);
+            for call in bad {
+                luck[*call] = Luck::Bad;
+            }
             let bench = Bench::new(World::lucky(luck));
             bench.until_over().await;
             let outside = bench.world.outside.lock().unwrap();

@@ -78,7 +78,7 @@ impl Verdict {
                 (
                     VerdictKind::Failed,
                     Some(*failure),
-                    format!("{} {cause}", failure.sentence()),
+                    format!("{} {cause}{}", failure.sentence(), saved(run)),
                 )
             }
             Ending::Superseded => (
@@ -121,6 +121,19 @@ impl Verdict {
     }
 }
 
+/// Where what an agent had done is that was cut short.
+fn saved(run: &Run) -> String {
+    match &run.state {
+        Some(state @ State::PrOpened { pull_request, .. }) if state.cut().is_some() => {
+            format!(" What it had done is in the draft {}.", pull_request.url)
+        }
+        Some(state @ State::Pushed(work)) if state.cut().is_some() => {
+            format!(" What it had done is on the branch {}.", work.checkout.branch)
+        }
+        _ => String::new(),
+    }
+}
+
 fn completed_message(run: &Run) -> String {
     match &run.state {
         Some(State::PrOpened { work, pull_request }) => match work.check.as_ref().filter(|check| !check.passed()) {
@@ -130,7 +143,10 @@ fn completed_message(run: &Run) -> String {
             ),
             None => format!("Opened {}", pull_request.url),
         },
-        Some(State::Pushed(work)) => format!("Pushed {}", work.checkout.branch),
+        Some(State::Pushed(work)) => match work.check.as_ref().filter(|check| !check.passed()) {
+            Some(check) => format!("Pushed {}; the check ended with {}.", work.checkout.branch, check.end),
+            None => format!("Pushed {}", work.checkout.branch),
+        },
         _ => "The agent changed nothing, which counts as done here.".to_owned(),
     }
 }
