@@ -397,9 +397,9 @@ fn describe(row: &Row, bodies: &Bodies, intended: &mut Option<Millis>) -> String
         Entry::Enter { dst, .. } => format!("=> {dst} {said}"),
         Entry::Intent { effect, attempt, .. } => {
             *intended = Some(row.at_ms);
-            format!("{effect} #{attempt} …")
+            format!("{effect} #{attempt} … {said}")
         }
-        Entry::Probe { effect, finding, .. } => format!("{effect} looked for: {finding}"),
+        Entry::Probe { effect, finding, .. } => format!("{effect} looked for: {finding} {said}"),
         Entry::Outcome {
             effect,
             attempt,

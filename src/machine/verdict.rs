@@ -147,8 +147,10 @@ fn red(work: &Work) -> Option<&CommandRun> {
 fn saved(run: &Run) -> String {
     match &run.state {
         Some(state) if state.cut().is_none() => String::new(),
-        Some(State::PrOpened { pull_request, .. }) => format!(" What it had done is in {}", pull_request.url),
-        Some(State::Pushed(work)) => format!(" What it had done is on the branch {}", work.checkout.branch),
+        Some(State::PrOpened { pull_request, .. }) => {
+            format!(" What it had done is in the draft {}.", pull_request.url)
+        }
+        Some(State::Pushed(work)) => format!(" What it had done is on the branch {}.", work.checkout.branch),
         Some(_) | None => String::new(),
     }
 }

@@ -219,6 +219,7 @@ impl Progress {
                 (first, then) => first.or(then),
             };
             whole.model = earlier.model.or(whole.model);
+            whole.session_id = whole.session_id.or(earlier.session_id);
             self.first_check = self.check.take();
         }
         self.agent = Some(whole);

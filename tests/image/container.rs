@@ -191,8 +191,14 @@ impl Plan {
         arguments.push(format!("--env=RUNNER_LISTEN={address}"));
         arguments.extend(self.arguments);
         arguments.push(image());
-        podman_prints(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        Container { name, address, dir }
+        let container = Container {
+            name,
+            address,
+            dir,
+            arguments,
+        };
+        container.make();
+        container
     }
 }
 
@@ -206,6 +212,8 @@ pub(crate) struct Container {
     pub(crate) name: String,
     address: SocketAddr,
     dir: TempDir,
+    /// What podman made it by.
+    arguments: Vec<String>,
 }
 
 impl Drop for Container {
@@ -215,6 +223,16 @@ impl Drop for Container {
 }
 
 impl Container {
+    fn make(&self) {
+        podman_prints(&self.arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+
+    /// Removes it, and makes a new one in its place on the same volumes.
+    pub(crate) fn replace(&self) {
+        podman_prints(&["rm", &self.name]);
+        self.make();
+    }
+
     /// Starts it, again where it was started before. Gives when it was asked to.
     pub(crate) fn start(&self) -> Instant {
         let begun = Instant::now();

@@ -56,7 +56,7 @@ async fn a_killed_container_with_a_seal_key_is_started_again_and_completes() {
 
 /// Processes and memory are gone; what is left are the volumes, the conversation on them, and the sealed token.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_is_killed_in_mid_turn_goes_on_in_the_same_conversation_to_one_pull_request() {
+async fn a_container_that_is_gone_in_mid_turn_is_gone_on_with_by_another_in_the_same_conversation() {
     let outside = Outside::start().await;
     let model = MessagesApi::start().await;
     model.script([Turn::bash("echo kept-from-before; echo first > first.txt"), Turn::Hangs]);
@@ -81,6 +81,7 @@ async fn a_container_that_is_killed_in_mid_turn_goes_on_in_the_same_conversation
         })
         .await;
     container.kill();
+    container.replace();
     model.script([
         Turn::bash("echo second > second.txt"),
         Turn::Says("Both parts are done."),

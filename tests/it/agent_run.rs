@@ -218,7 +218,7 @@ async fn an_agent_that_has_to_end_at_once_gets_no_grace_and_nothing_of_it_is_lef
     assert_eq!(end.ended.stopped, Stopped::Asked);
     let daemon = fs::read_to_string(room.path("daemon")).unwrap();
     assert!(!Path::new("/proc").join(daemon.trim()).exists());
-    assert!(!transcript(&room.path("transcript")).contains("bye"));
+    assert!(!crate::harness::transcript(&transcript).contains("bye"));
 }
 
 #[tokio::test]

@@ -73,6 +73,11 @@ impl Room {
         for name in ["prURL", "pr_url"] {
             assert_eq!(details[name], pulls[0].html_url, "{reason}");
         }
+        let message = verdict["message"].as_str().unwrap();
+        assert!(
+            message.ends_with(&format!("is in the draft {}.", pulls[0].html_url)),
+            "{message}"
+        );
         let head = self.outside.branch().await.expect("the branch");
         assert_eq!(details["commit"], head.as_str(), "{reason}");
         let file = format!("{head}:change.txt");
@@ -267,6 +272,13 @@ async fn a_push_or_a_pull_request_that_is_refused_leaves_the_first_reason() {
     let head = room.outside.branch().await.expect("the branch");
     assert_eq!(verdict["details"]["commit"], head.as_str(), "{verdict}");
     assert_eq!(verdict["details"]["outcome"], "salvaged", "{verdict}");
+    assert!(
+        verdict["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("is on the branch runner/t-1."),
+        "{verdict}"
+    );
 }
 
 /// The mending cannot begin: what the agent had come to is delivered nevertheless.

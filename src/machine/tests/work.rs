@@ -40,6 +40,7 @@ fn red(end: CommandEnd) -> Outcome {
 fn said(summary: &str) -> Outcome {
     let report = AgentReport {
         summary: Some(summary.to_owned()),
+        session_id: Some("a conversation".to_owned()),
         ..AgentReport::default()
     };
     Outcome::Done {
@@ -261,7 +262,10 @@ fn a_later_start_that_fails_before_it_runs_saves_what_an_earlier_one_left() {
     let told = told.then(EffectName::Agent, gone());
     assert_eq!(told.cut().map(|cut| cut.failure), Some(Failure::AgentMissing));
     match told.next() {
-        Effect::Handover { agent, .. } => assert_eq!(agent.summary.as_deref(), Some("I changed it.")),
+        Effect::Handover { agent, .. } => {
+            assert_eq!(agent.summary.as_deref(), Some("I changed it."));
+            assert_eq!(agent.session_id.as_deref(), Some("a conversation"));
+        }
         other => panic!("{other:?}"),
     }
 }
