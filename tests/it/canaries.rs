@@ -367,6 +367,8 @@ async fn without_the_sandbox_the_same_agent_gets_at_all_of_them_and_the_runner_r
                 assert!(message.contains("I found ") && message.contains(MARKER), "{message}");
                 let log = log_of(&traces);
                 assert!(log.contains("I found "), "{log}");
+                // What it did besides is saved.
+                hosts.push("forge");
             }
         }
         let mut found = found_in(&traces, &canaries());
