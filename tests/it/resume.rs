@@ -280,6 +280,19 @@ async fn a_runner_that_dies_after_its_agent_has_ended_does_not_run_it_again() {
     }
 }
 
+/// Whether it has begun its conversation by then nobody can say: both have to come to the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runner_that_dies_as_its_agent_starts_comes_to_one_pull_request() {
+    let Some(room) = Room::new(&[]).await else { return };
+    let mut first = room.bench.start_to_crash_at("inside-agent_started");
+    first.assign(&room.outside.assignment()).await;
+    first.wait().await;
+    room.will_finish();
+    assert_eq!(room.bench.until_over(&room.outside).await, 0);
+    room.assert_completed_once();
+    assert_eq!(room.on_branch("second.txt").as_deref(), Some("second"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_parked_agent_goes_on_in_its_conversation() {
     let Some(room) = Room::new(&[("RUNNER_ON_TERM", "park"), ("RUNNER_AGENT_ATTEMPTS", "1")]).await else {

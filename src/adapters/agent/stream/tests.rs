@@ -356,3 +356,17 @@ fn a_result_while_background_tasks_run_is_waited_behind() {
     let end = stream.finish(&mut |_| {});
     assert_eq!(end.report.turns, Some(4), "turns are per result");
 }
+
+#[test]
+fn the_models_answers_since_the_last_result_are_turns() {
+    let said = |id: &str| format!("{{\"type\":\"assistant\",\"message\":{{\"id\":\"{id}\",\"content\":[]}}}}\n");
+    let of_another = said("b").replace("\"message\"", "\"parent_tool_use_id\":\"toolu_1\",\"message\"");
+    let turns = |lines: &[&str]| read(lines.concat().as_bytes(), 1000).0.report.turns;
+    let (one, two) = (said("1"), said("2"));
+    assert_eq!(turns(&[]), None);
+    assert_eq!(turns(&[&one, &one, &two]), Some(2), "an answer comes in several events");
+    assert_eq!(turns(&[&one, &of_another]), Some(1), "a sub-agent's are not counted");
+    let result = format!("{RESULT}\n");
+    assert_eq!(turns(&[&one, &two, &result]), Some(2));
+    assert_eq!(turns(&[&one, &result, &two]), Some(3));
+}
