@@ -27,6 +27,7 @@ use crate::ids::SessionId;
 
 pub use activity::{Activity, ToolResult};
 pub use claude::{Claude, MEASURED_WITH};
+pub use command::shell;
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
 pub use run::{AgentEnd, Bounds, EndedBy, Haste, Order, Probe, ProbeError, RunError, probe, run};
@@ -101,14 +102,24 @@ pub enum Conversation {
     GoOn(SessionId),
 }
 
-/// What an agent is started in. Nothing here is read from the process.
-pub struct Surroundings<'a> {
-    /// Its conversation, where it can have one.
-    pub conversation: Option<Conversation>,
+/// What every program in the working tree is started in. Nothing here is read from the process.
+pub struct Place<'a> {
     /// Its home directory.
     pub home: &'a Path,
     /// Its temporary directory.
     pub tmp: &'a Path,
+    /// `RUNNER_AGENT_ENV`: names of further variables that it gets as they are.
+    pub passed: &'a [String],
+    /// The runner's own environment.
+    pub lookup: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+/// What an agent is started in.
+pub struct Surroundings<'a> {
+    /// What it has in common with other programs.
+    pub place: Place<'a>,
+    /// Its conversation, where it can have one.
+    pub conversation: Option<Conversation>,
     /// A directory of the runner's that the agent may read and not write: settings and instructions are put there.
     pub desk: &'a Path,
     /// What is added to its system prompt. The `command` agent has none.
@@ -121,10 +132,6 @@ pub struct Surroundings<'a> {
     pub turns: u64,
     /// How it reaches its model, where the runner has a key for that.
     pub model: Option<&'a Access>,
-    /// `RUNNER_AGENT_ENV`: names of further variables that it gets as they are.
-    pub passed: &'a [String],
-    /// The runner's own environment.
-    pub lookup: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
 /// How to start an agent. The prompt goes to its standard input, the working directory is the repository.
@@ -193,7 +200,7 @@ impl Agent {
     /// How to start it in these surroundings. Writes what it has to read into [`Surroundings::desk`].
     pub fn prepare(&self, surroundings: &Surroundings<'_>) -> Result<Start, PrepareError> {
         match self {
-            Self::Command { command } => command::prepare(command, surroundings),
+            Self::Command { command } => shell(command, &surroundings.place),
             Self::Claude(claude) => claude.prepare(surroundings),
         }
     }

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::prompt::{self, Told};
-use super::sandboxed::{confinement, exposes_nothing, free, io_failure, not_started};
+use super::sandboxed::{self, Beside, confinement, exposes_nothing, free, io_failure, not_started};
 use super::tree::Found;
 use super::{World, failed, lost, or_outcome, tree};
 use crate::adapters::agent::{
-    self, Agent, AgentKind, AgentReport as Said, Bounds, Claude, Conversation, Haste, MicroUsd, Order, PrepareError,
-    Standing, Start, Surroundings,
+    self, Agent, AgentKind, AgentReport as Said, Bounds, Claude, Conversation, Haste, MicroUsd, Order, Place,
+    PrepareError, Standing, Start, Surroundings,
 };
 use crate::adapters::model::{Proxy, Spent};
 use crate::cgroup::{Membership, Memory};
@@ -21,7 +21,7 @@ use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
 use crate::machine::{AgentRun, Failure, Left, Next, Note, Outcome, Stopping, Tree, Trouble};
 use crate::process::{Input, Launch};
-use crate::sandbox::{Demand, InForce, Ports};
+use crate::sandbox::{InForce, Ports};
 use bill::Bill;
 use ending::{Attempt, Why};
 
@@ -341,30 +341,15 @@ fn launch(
     in_force: Option<&InForce>,
     model: Option<&Proxy>,
 ) -> Result<Launch, Outcome> {
-    let places = &world.places;
     fs::write(&files.prompt, &told.prompt).map_err(|e| io_failure(&files.prompt, &e))?;
     let start = prepare(world, run, begin, desk, told.system.as_deref(), in_force, model)?;
-    let confined = in_force.map(|in_force| {
-        let mut confinement = confinement(world, &start.program, start.path());
-        confinement.read_only.push(desk.to_owned());
-        if let Some(model) = model {
-            confinement.ports.allow(model.port());
-        }
-        exposes_nothing(world, in_force, confinement)
-    });
-    Ok(Launch {
-        runner: places.runner.clone(),
-        program: start.program,
-        args: start.args,
-        cwd: places.repo(),
-        env: start.env,
+    let beside = Beside {
         stdin: Input::File(files.prompt.clone()),
-        confinement: confined.transpose()?,
-        require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
-        lock: places.agent_lock(),
         report: files.report.clone(),
-        grace: world.kill_grace,
-    })
+        desk: Some(desk),
+        port: model.map(Proxy::port),
+    };
+    sandboxed::launch(world, in_force, start, beside)
 }
 
 fn prepare(
@@ -382,22 +367,23 @@ fn prepare(
         (true, true) => Standing::RootInSandbox,
         (true, false) => Standing::RootWithoutSandbox,
     };
-    let lookup = |name: &str| std::env::var_os(name);
     let prepared = world.agent.prepare(&Surroundings {
+        place: Place {
+            home: &world.places.home(),
+            tmp: &world.places.tmp(),
+            passed: &world.allowance.env,
+            lookup: &|name| std::env::var_os(name),
+        },
         conversation: run.session.map(|session| match begin {
             Begin::WhereItWas => Conversation::GoOn(session),
             Begin::Afresh | Begin::InTheTree => Conversation::Begin(session),
         }),
-        home: &world.places.home(),
-        tmp: &world.places.tmp(),
         desk,
         instructions,
         standing,
         budget: left(world, run),
         turns: run.turns_left,
         model: model.map(Proxy::access).as_ref(),
-        passed: &world.allowance.env,
-        lookup: &lookup,
     });
     prepared.map_err(|error| match &error {
         PrepareError::Missing { .. } => failed(Failure::AgentMissing, error.to_string()),

@@ -1,16 +1,14 @@
 //! `setup` and `check`: the operator's commands in the working tree, in the agent's sandbox and with its environment.
 
-use std::path::Path;
 use std::time::Duration;
 
-use super::sandboxed::{confinement, exposes_nothing, free, not_started};
+use super::sandboxed::{self, Beside, free, not_started};
 use super::{World, bounded, failed, or_outcome, tree};
-use crate::adapters::agent::{Agent, MicroUsd, Standing, Surroundings};
+use crate::adapters::agent::{Place, shell};
 use crate::adapters::command::{self, CommandEnded};
 use crate::driver::{AnswerLost, Call};
 use crate::machine::{CommandEnd, CommandRun, Fact, Failure, InTree, Left, Millis, OnTerm, Outcome, Stopping};
 use crate::process::{Input, Launch};
-use crate::sandbox::Demand;
 use crate::text::cut_front;
 
 /// How much of the end of what a command prints is journaled, in bytes; escaped it still fits into a row.
@@ -112,42 +110,23 @@ async fn run(world: &World, command: &str, name: &str, at: &InTree, call: &Call)
 async fn launch(world: &World, command: &str, name: &str, call: &Call) -> Result<Launch, Outcome> {
     let in_force = world.sandbox_in_force().await?;
     let places = &world.places;
-    let lookup = |name: &str| std::env::var_os(name);
-    // The same shell and the same environment as an agent that is a command, without a way to the model. Both outputs are
-    // one, so that what it printed is in its order.
-    let shell = Agent::Command {
-        command: format!("exec 2>&1\n{command}"),
-    };
-    let start = shell
-        .prepare(&Surroundings {
-            conversation: None,
+    // Both outputs are one, so that what it printed is in its order.
+    let command = format!("exec 2>&1\n{command}");
+    let start = shell(
+        &command,
+        &Place {
             home: &places.home(),
             tmp: &places.tmp(),
-            desk: Path::new("/nonexistent"),
-            instructions: None,
-            standing: Standing::User,
-            budget: MicroUsd::default(),
-            turns: 0,
-            model: None,
             passed: &world.allowance.env,
-            lookup: &lookup,
-        })
-        .map_err(|error| failed(Failure::Internal, error.to_string()))?;
-    let confined = in_force.as_ref().map(|in_force| {
-        let path = start.path();
-        exposes_nothing(world, in_force, confinement(world, &start.program, path))
-    });
-    Ok(Launch {
-        runner: places.runner.clone(),
-        program: start.program,
-        args: start.args,
-        cwd: places.repo(),
-        env: start.env,
+            lookup: &|name| std::env::var_os(name),
+        },
+    );
+    let start = start.map_err(|error| failed(Failure::Internal, error.to_string()))?;
+    let beside = Beside {
         stdin: Input::Null,
-        confinement: confined.transpose()?,
-        require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
-        lock: places.agent_lock(),
         report: places.agent_dir().join(format!("{name}-{}.json", call.attempt)),
-        grace: world.kill_grace,
-    })
+        desk: None,
+        port: None,
+    };
+    sandboxed::launch(world, in_force.as_ref(), start, beside)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{World, bounded, failed};
+use crate::adapters::agent::Start;
 use crate::machine::{Failure, Left, Outcome, Trouble};
 use crate::process::{self, Input, Launch, LaunchError};
 use crate::sandbox::{Confinement, Demand, InForce};
@@ -43,6 +44,48 @@ pub(super) async fn git(world: &World) -> Result<Launch, Outcome> {
         require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
         lock: world.places.agent_lock(),
         report: world.places.agent_dir().join("handover.json"),
+        grace: world.kill_grace,
+    })
+}
+
+/// What a program in the tree has beside its place there.
+pub(super) struct Beside<'a> {
+    pub(super) stdin: Input,
+    /// Where its supervisor reports.
+    pub(super) report: PathBuf,
+    /// A directory of the runner's that it may read.
+    pub(super) desk: Option<&'a Path>,
+    /// A port that it may connect to, wherever those are limited.
+    pub(super) port: Option<u16>,
+}
+
+/// Everything that a program in the tree is started with.
+pub(super) fn launch(
+    world: &World,
+    in_force: Option<&InForce>,
+    start: Start,
+    beside: Beside<'_>,
+) -> Result<Launch, Outcome> {
+    let places = &world.places;
+    let confined = in_force.map(|in_force| {
+        let mut confinement = confinement(world, &start.program, start.path());
+        confinement.read_only.extend(beside.desk.map(Path::to_owned));
+        if let Some(port) = beside.port {
+            confinement.ports.allow(port);
+        }
+        exposes_nothing(world, in_force, confinement)
+    });
+    Ok(Launch {
+        runner: places.runner.clone(),
+        program: start.program,
+        args: start.args,
+        cwd: places.repo(),
+        env: start.env,
+        stdin: beside.stdin,
+        confinement: confined.transpose()?,
+        require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
+        lock: places.agent_lock(),
+        report: beside.report,
         grace: world.kill_grace,
     })
 }

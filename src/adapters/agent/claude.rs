@@ -114,14 +114,14 @@ fn settings(repo_config: RepoConfig, model: Option<&Access>) -> String {
 }
 
 fn environment(surroundings: &Surroundings<'_>) -> Result<Environment, PrepareError> {
-    let mut env = Environment::new(surroundings)?;
+    let mut env = Environment::new(&surroundings.place)?;
     if let Some(model) = surroundings.model {
         env.set("ANTHROPIC_BASE_URL", &model.url);
         env.set("ANTHROPIC_API_KEY", model.key.expose());
         env.past_proxies("127.0.0.1");
     }
-    env.set("CLAUDE_CONFIG_DIR", config_dir(surroundings.home));
-    env.set("CLAUDE_CODE_TMPDIR", surroundings.tmp);
+    env.set("CLAUDE_CONFIG_DIR", config_dir(surroundings.place.home));
+    env.set("CLAUDE_CODE_TMPDIR", surroundings.place.tmp);
     env.set("DISABLE_AUTOUPDATER", "1");
     env.set("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1");
     env.set("CI", "true");
@@ -169,7 +169,7 @@ fn put(desk: &Path, name: &str, text: &str) -> Result<PathBuf, PrepareError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Agent, AgentKind};
+    use super::super::{Agent, AgentKind, Place};
     use super::*;
     use crate::secret::Secret;
 
@@ -202,9 +202,13 @@ mod tests {
                 }
             };
             agent.prepare(&Surroundings {
+                place: Place {
+                    home: Path::new("/w/home"),
+                    tmp: Path::new("/w/tmp"),
+                    passed: &passed.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
+                    lookup: &lookup,
+                },
                 conversation: Some(Conversation::Begin(self.session)),
-                home: Path::new("/w/home"),
-                tmp: Path::new("/w/tmp"),
                 desk: self.room.path(),
                 instructions: Some("be brief"),
                 standing,
@@ -214,8 +218,6 @@ mod tests {
                     url: "http://127.0.0.1:1".to_owned(),
                     key: Secret::new("dummy"),
                 }),
-                passed: &passed.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(),
-                lookup: &lookup,
             })
         }
     }

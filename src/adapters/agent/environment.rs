@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::{PrepareError, Surroundings};
+use super::{Place, PrepareError};
 
 /// Taken over from the runner where they are set: language, time zone, proxies, roots of trust.
 const TAKEN_OVER: [&str; 19] = [
@@ -35,26 +35,26 @@ pub(super) struct Environment(BTreeMap<String, OsString>);
 
 impl Environment {
     /// What every agent gets. The variables that the operator named come first, so that they cannot move its home.
-    pub(super) fn new(surroundings: &Surroundings<'_>) -> Result<Self, PrepareError> {
+    pub(super) fn new(place: &Place<'_>) -> Result<Self, PrepareError> {
         let mut environment = Self(BTreeMap::new());
-        for name in surroundings.passed {
+        for name in place.passed {
             if name.starts_with("RUNNER_") {
                 return Err(PrepareError::OwnVariable { name: name.clone() });
             }
-            environment.take_over(name, surroundings);
+            environment.take_over(name, place);
         }
         environment.set_default("PATH", DEFAULT_PATH);
         for name in TAKEN_OVER {
-            environment.take_over(name, surroundings);
+            environment.take_over(name, place);
         }
         environment.set_default("LANG", "C.UTF-8");
-        environment.set("HOME", surroundings.home);
-        environment.set("TMPDIR", surroundings.tmp);
+        environment.set("HOME", place.home);
+        environment.set("TMPDIR", place.tmp);
         Ok(environment)
     }
 
-    fn take_over(&mut self, name: &str, surroundings: &Surroundings<'_>) {
-        if let Some(value) = (surroundings.lookup)(name) {
+    fn take_over(&mut self, name: &str, place: &Place<'_>) {
+        if let Some(value) = (place.lookup)(name) {
             self.set(name, value);
         }
     }
