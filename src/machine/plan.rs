@@ -372,7 +372,9 @@ fn given_up(
 
 /// What ends a task whatever it is doing.
 fn overtaken(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Option<(Failure, String)> {
-    if run.stalled_boots >= policy.max_boots {
+    // Where an agent has worked, there is one start more: it saves that, and does nothing else.
+    let saving = tended(run, state).is_some_and(|tended| tended.may_hold_work());
+    if run.stalled_boots >= policy.max_boots.saturating_add(saving.into()) {
         let cause = format!(
             "{} starts in a row got no further than {}.",
             run.stalled_boots,

@@ -34,12 +34,21 @@ impl Tended<'_> {
         if situation.stopping != Stopping::No {
             return cut(Failure::Interrupted, "It was told to stop in state Cloned.".to_owned());
         }
+        if self.is_the_last_start(policy) {
+            let cause = format!("{} starts in a row got no further than Cloned.", self.run.stalled_boots);
+            return cut(Failure::CrashLoop, cause);
+        }
         let setup = self.run.tally(EffectName::Setup);
         if setup.misses >= MISSES {
             let cause = format!("It could not be started in {} attempts.", setup.attempts);
             return cut(Failure::SetupFailed, cause);
         }
         self.used_up(situation.now, policy)
+    }
+
+    /// Whether the runner died so often that what is there is saved before anything else can end it.
+    fn is_the_last_start(&self, policy: &Policy) -> bool {
+        self.run.stalled_boots >= policy.max_boots
     }
 
     /// Whether the agent has nothing left of what it may take.
@@ -115,8 +124,10 @@ impl Tended<'_> {
                 Effect::Agent(self.agent(situation.now, policy))
             };
         }
-        // Told to stop, what is done is delivered without a check: the draft says so.
-        let in_time = situation.stopping == Stopping::No && self.time_left(situation.now, policy).ms > 0;
+        // Without time for it, what is done is delivered without a check: the draft says so.
+        let in_time = situation.stopping == Stopping::No
+            && !self.is_the_last_start(policy)
+            && self.time_left(situation.now, policy).ms > 0;
         if policy.check && progress.check.is_none() && in_time {
             return Effect::Check(self.in_tree(situation.now, policy));
         }

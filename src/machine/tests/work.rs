@@ -183,6 +183,35 @@ fn a_red_check_gives_the_agent_one_more_start_whatever_its_attempts() {
 }
 
 #[test]
+fn a_runner_that_dies_again_and_again_saves_what_the_agent_had_done_once_and_then_gives_up() {
+    let dead = |mut told: Told, times: usize| {
+        told.history.extend(vec![Event::Booted { at: 0 }; times]);
+        told
+    };
+    let parked = || Told::cloned().then(EffectName::Agent, Outcome::Parked(Left::default()));
+    assert_eq!(dead(parked(), 4).next().name(), EffectName::Agent);
+    let told = dead(parked(), 5);
+    assert_eq!(told.cut().map(|cut| cut.failure), Some(Failure::CrashLoop));
+    let ended = |told: Told| match told.plan_at(60_000) {
+        Plan::Conclude(Ending::Failed { failure, .. }) => failure,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        ended(dead(parked(), 6)),
+        Failure::CrashLoop,
+        "saving it may be what kills"
+    );
+    assert_eq!(
+        ended(dead(Told::cloned(), 5)),
+        Failure::CrashLoop,
+        "there is nothing to save"
+    );
+    // What is done is delivered without the check that may be what kills.
+    let done = dead(Told::cloned().then(EffectName::Agent, said("done")), 5);
+    assert_eq!(done.cut(), None);
+}
+
+#[test]
 fn what_no_agent_can_mend_is_delivered_as_it_is() {
     let checked = |end| {
         let told = Told::cloned().then(EffectName::Agent, said("done"));
