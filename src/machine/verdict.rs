@@ -7,7 +7,6 @@ use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 use super::effect::EffectName;
 use super::failure::Failure;
 use super::state::{AgentReport, Run, State, Work};
-use super::work::CommandRun;
 use crate::text::cut;
 
 /// The three ways a task ends.
@@ -124,23 +123,27 @@ impl Verdict {
 
 fn completed_message(run: &Run) -> String {
     match &run.state {
-        Some(State::PrOpened { work, pull_request }) => match red(work) {
-            Some(check) => format!(
-                "Opened {} as a draft: the check is red ({}).",
-                pull_request.url, check.end
-            ),
+        Some(State::PrOpened { work, pull_request }) => match unproven(work) {
+            Some(why) => format!("Opened {} as a draft: {why}.", pull_request.url),
             None => format!("Opened {}", pull_request.url),
         },
-        Some(State::Pushed(work)) => match red(work) {
-            Some(check) => format!("Pushed {}: the check is red ({}).", work.checkout.branch, check.end),
+        Some(State::Pushed(work)) => match unproven(work) {
+            Some(why) => format!("Pushed {}: {why}.", work.checkout.branch),
             None => format!("Pushed {}", work.checkout.branch),
         },
         _ => "The agent changed nothing, which counts as done here.".to_owned(),
     }
 }
 
-fn red(work: &Work) -> Option<&CommandRun> {
-    work.check.as_ref().filter(|check| !check.passed())
+/// Why nobody knows that a change is good, where there is a check.
+fn unproven(work: &Work) -> Option<String> {
+    let check = work.check.as_ref().filter(|check| !check.passed())?;
+    let what = if check.was_run() {
+        "the check is red"
+    } else {
+        "the change is not checked"
+    };
+    Some(format!("{what} ({})", check.end))
 }
 
 /// Where the work is that an agent had done when it was cut short.

@@ -125,12 +125,17 @@ impl CommandRun {
         self.end == CommandEnd::Exit(0)
     }
 
+    /// Whether it came to a result, good or bad.
+    pub fn was_run(&self) -> bool {
+        match self.end {
+            CommandEnd::Exit(_) | CommandEnd::Signal(_) | CommandEnd::TimedOut => true,
+            CommandEnd::Interrupted | CommandEnd::NotStarted => false,
+        }
+    }
+
     /// Whether it says something that an agent could mend.
     fn may_be_mended(&self) -> bool {
-        match self.end {
-            CommandEnd::Exit(0) | CommandEnd::Interrupted | CommandEnd::NotStarted => false,
-            CommandEnd::Exit(_) | CommandEnd::Signal(_) | CommandEnd::TimedOut => true,
-        }
+        self.was_run() && !self.passed()
     }
 }
 

@@ -160,6 +160,9 @@ async fn a_check_that_stays_red_ends_in_a_draft_that_says_so_and_the_task_is_com
         message.contains("as a draft") && message.contains("exit code 7"),
         "{message}"
     );
+    let body = pull.body.unwrap();
+    assert!(body.contains("**The check fails** (exit code 7"), "{body}");
+    assert!(body.contains("it-is-never-good"), "{body}");
     assert_eq!((room.bench.runs(), room.ends("check").len()), (2, 2));
 }
 
@@ -192,8 +195,16 @@ async fn a_check_that_cannot_be_started_ends_in_a_draft_and_nothing_is_mended() 
     let (verdict, pull) = room.completed();
     assert!(pull.draft, "{pull:?}");
     assert!(
-        verdict["message"].as_str().unwrap().contains("not started"),
+        verdict["message"]
+            .as_str()
+            .unwrap()
+            .contains("not checked (not started)"),
         "{verdict}"
+    );
+    assert!(
+        pull.body
+            .unwrap()
+            .contains("**The change is not checked** (not started)")
     );
     assert_eq!(room.bench.runs(), 1);
 }
@@ -207,8 +218,16 @@ async fn told_to_stop_in_the_check_the_change_is_delivered_as_a_draft() {
     let (verdict, pull) = room.completed();
     assert!(pull.draft, "{pull:?}");
     assert!(
-        verdict["message"].as_str().unwrap().contains("interrupted"),
+        verdict["message"]
+            .as_str()
+            .unwrap()
+            .contains("not checked (interrupted)"),
         "{verdict}"
+    );
+    assert!(
+        pull.body
+            .unwrap()
+            .contains("**The change is not checked** (interrupted")
     );
     assert_eq!(room.bench.runs(), 1);
 }

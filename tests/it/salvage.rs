@@ -70,6 +70,11 @@ impl Room {
         let pulls = self.outside.forge.pulls();
         assert_eq!(pulls.len(), 1, "{reason}");
         assert!(pulls[0].draft, "{reason}: {pulls:?}");
+        assert!(pulls[0].title.starts_with("[incomplete] "), "{reason}: {pulls:?}");
+        let body = pulls[0].body.as_deref().unwrap();
+        let first = body.lines().nth(1).unwrap_or_default();
+        assert!(first.contains("**This work is not finished.**"), "{reason}: {body}");
+        assert!(!body.contains("not checked"), "{reason}: {body}");
         for name in ["prURL", "pr_url"] {
             assert_eq!(details[name], pulls[0].html_url, "{reason}");
         }

@@ -9,7 +9,7 @@ use super::others::{markdown, output, plain, without_controls};
 use super::{ended, subject, template, time};
 use crate::adapters::forge::marker;
 use crate::ids::{CommitId, RepoUrl, TaskId};
-use crate::machine::{AgentReport, Checkout, CommandEnd, CommandRun, Effort, Handover};
+use crate::machine::{AgentReport, Checkout, CommandRun, Effort, Handover};
 use crate::task::Task;
 use crate::text::{count, cut};
 use url::Url;
@@ -94,7 +94,7 @@ impl PullRequestText<'_> {
             ));
         }
         if let Some(check) = self.red() {
-            let what = if was_run(check) {
+            let what = if check.was_run() {
                 "The check fails"
             } else {
                 "The change is not checked"
@@ -205,21 +205,13 @@ impl PullRequestText<'_> {
     }
 }
 
-/// Whether it came to a result, good or bad.
-fn was_run(check: &CommandRun) -> bool {
-    match check.end {
-        CommandEnd::Exit(_) | CommandEnd::Signal(_) | CommandEnd::TimedOut => true,
-        CommandEnd::NotStarted | CommandEnd::Interrupted => false,
-    }
-}
-
 fn checked(check: &CommandRun) -> String {
     if check.passed() {
         format!("### Check\n\nPassed: {}.", ended(check))
     } else {
         format!(
             "### Check\n\n{}: {}. The end of what was printed:\n\n{}",
-            if was_run(check) { "Failed" } else { "Not done" },
+            if check.was_run() { "Failed" } else { "Not done" },
             ended(check),
             output(&check.output, OUTPUT_LIMIT)
         )
