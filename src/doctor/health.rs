@@ -58,10 +58,10 @@ pub fn ask(address: SocketAddr, bound: Duration) -> Result<(), Unhealthy> {
 fn status(address: SocketAddr, end: Instant) -> io::Result<Option<u16>> {
     let mut stream = TcpStream::connect_timeout(&address, left(end)?)?;
     stream.set_write_timeout(Some(left(end)?))?;
-    write!(
-        stream,
-        "GET /healthz HTTP/1.1\r\nHost: {address}\r\nUser-Agent: {USER_AGENT}\r\nConnection: close\r\n\r\n"
-    )?;
+    // In one piece: a peer may answer, and hang up, after the first.
+    let request =
+        format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nUser-Agent: {USER_AGENT}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut line = Vec::new();
     let mut piece = [0; LINE_LIMIT];
     while !line.contains(&b'\n') && line.len() < LINE_LIMIT {
