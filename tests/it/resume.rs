@@ -13,7 +13,7 @@ use runner::ids::SessionId;
 use serde_json::Value;
 
 use crate::claude::program;
-use crate::harness::{Bench, CANARY, Outside, Serving, files_with, until};
+use crate::harness::{Bench, CANARY, Outside, Serving, files_with, transcript, until};
 use crate::messages_api::{MessagesApi, Turn};
 
 const KEY: &str = "sk-ant-of-this-test";
@@ -75,7 +75,24 @@ impl Room {
                 .contains("\"tool_result\"")
         })
         .await;
+        self.has_kept(&serving, 1).await;
         serving
+    }
+
+    /// Until so many answers of the model are in the transcript, which they are a moment after they are printed: what a kill
+    /// finds on its way there is not counted.
+    async fn has_kept(&self, serving: &Serving, answers: usize) {
+        let path = self.bench.path("state/agent/transcript-1.jsonl.zst");
+        until("what it printed is kept", serving, || {
+            let text = if path.exists() {
+                transcript(&path)
+            } else {
+                String::new()
+            };
+            let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            whole.filter(|line| line.contains("\"type\":\"tool_use\"")).count() >= answers
+        })
+        .await;
     }
 
     async fn is_heard(&self, serving: &Serving, turns: u64) {
@@ -253,6 +270,7 @@ async fn an_agent_that_is_killed_in_the_middle_of_a_command_goes_on_after_it() {
     let serving = room.bench.start();
     serving.assign(&room.outside.assignment()).await;
     until("the command runs", &serving, || there.exists()).await;
+    room.has_kept(&serving, 2).await;
     the_pod_goes(serving).await;
     // A git that was killed had its lock: this one would find it.
     room.model.script([
