@@ -271,16 +271,10 @@ fn exit(run: &Run) -> Exit {
 
 /// Whether the task has to end now, and how. Asked while no intent is open.
 fn ending(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Option<Ending> {
-    let cut = match state {
-        State::Cloned { .. } => tended(run, state).and_then(|tended| tended.cut(situation, policy)),
-        State::Assigned
-        | State::Started
-        | State::DataFetched { .. }
-        | State::TokenIssued { .. }
-        | State::AgentRan(_)
-        | State::Pushed(_)
-        | State::PrOpened { .. }
-        | State::Reported => state.cut().cloned(),
+    let tended = tended(run, state);
+    let cut = match &tended {
+        Some(tended) => tended.cut(situation, policy),
+        None => state.cut().cloned(),
     };
     if let Some(ending) = &run.ending {
         return Some(blamed(ending.clone(), state.cut()));
@@ -292,7 +286,7 @@ fn ending(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Op
         return Some(delivered(state));
     }
     let nothing_to_save = |cut: &Cut| {
-        let holds = tended(run, state).is_none_or(|tended| tended.may_hold_work());
+        let holds = tended.as_ref().is_none_or(Tended::may_hold_work);
         (!holds).then(|| (cut.failure, cut.cause.clone()))
     };
     let (failure, cause) = overtaken(run, state, situation, policy)
