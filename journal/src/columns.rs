@@ -1,22 +1,14 @@
-//! A row as it lies in the database: its columns, their hash, and the way to an [`Entry`] and back.
+//! A row as it lies in the database: its columns, and the way to an [`Entry`] and back.
 
 use rusqlite::types::{Type, ValueRef};
-use sha2::{Digest, Sha256};
 
-use crate::SCHEMA;
 use crate::entry::{Entry, Finding, Kind, Row};
 use crate::hash::Hash;
 use crate::rule::Rule;
+use crate::schema::Schema;
 
 /// The most that a body may hold, in bytes.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
-
-/// Every column, in the order of [`Columns`] and of the hash.
-pub(crate) const SELECT: &str = "SELECT seq, boot, at_ms, kind, src, dst, effect, attempt, result, key, body, blobs, \
-                                 prev, hash FROM journal NOT INDEXED ORDER BY seq";
-
-/// The domain string: no other program's hash can be taken for a row's.
-const DOMAIN: &[u8] = b"runner-journal/row";
 
 /// A row's columns, borrowed from wherever they are.
 #[derive(Debug, Clone, Copy)]
@@ -37,9 +29,17 @@ pub(crate) struct Columns<'a> {
 }
 
 /// A row as SQLite handed it out.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack")]
 pub(crate) enum Read<'a> {
     /// Every column has its type.
-    Columns(Columns<'a>, Hash),
+    Columns {
+        /// What is in them.
+        columns: Columns<'a>,
+        /// The hash that the row has.
+        hash: Hash,
+        /// The hash that it would have to have, over every column of its schema.
+        right: Hash,
+    },
     /// Some column has a type that a STRICT table cannot hold: the page was damaged. The hash, where it is one.
     Mistyped(i64, Option<Hash>),
 }
@@ -99,15 +99,16 @@ impl<'a> Columns<'a> {
         columns
     }
 
-    /// A row of [`SELECT`]. Fails where not even its number can be read.
-    pub(crate) fn read(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Read<'a>> {
+    /// A row of [`Schema::select`]. Fails where not even its number can be read.
+    pub(crate) fn read(row: &'a rusqlite::Row<'_>, schema: &Schema, machine: &str) -> rusqlite::Result<Read<'a>> {
         let seq = row.get(0)?;
-        let hash = row.get_ref(13)?.as_bytes().ok().and_then(Hash::from_slice);
+        let width = schema.width();
+        let hash = row.get_ref(width + 1)?.as_bytes().ok().and_then(Hash::from_slice);
         let columns = || -> rusqlite::Result<Option<Self>> {
             let text = |index| -> rusqlite::Result<Option<&'a str>> {
                 Ok(optional(row, index)?.map(|value| value.as_str()).transpose()?)
             };
-            let Some(prev) = row.get_ref(12)?.as_blob().ok().and_then(Hash::from_slice) else {
+            let Some(prev) = row.get_ref(width)?.as_blob().ok().and_then(Hash::from_slice) else {
                 return Ok(None);
             };
             let (Some(kind), Some(seq)) = (text(3)?, Some(seq)) else {
@@ -130,32 +131,19 @@ impl<'a> Columns<'a> {
             }))
         };
         Ok(match (columns(), hash) {
-            (Ok(Some(columns)), Some(hash)) => Read::Columns(columns, hash),
+            (Ok(Some(columns)), Some(hash)) => {
+                // As stored: a column that is read into nothing is covered like every other.
+                let stored = (0..width).map(|index| row.get_ref(index).unwrap_or(ValueRef::Null));
+                let right = schema.hash(machine, &columns.prev, stored);
+                Read::Columns { columns, hash, right }
+            }
             (Ok(_) | Err(_), hash) => Read::Mistyped(seq, hash),
         })
     }
 
-    /// SHA-256 over the domain, the machine, the schema, the hash before and every column: a tag tells NULL,
-    /// number and bytes apart, bytes come with their length, numbers are big-endian.
-    pub(crate) fn hash(&self, machine: &str) -> Hash {
-        let mut sha = Hasher(Sha256::new());
-        sha.bytes(Some(DOMAIN));
-        sha.text(Some(machine));
-        sha.number(Some(i64::from(SCHEMA)));
-        sha.bytes(Some(self.prev.as_bytes()));
-        sha.number(Some(self.seq));
-        sha.number(Some(self.boot));
-        sha.number(Some(self.at_ms));
-        sha.text(Some(self.kind));
-        sha.text(self.src);
-        sha.text(self.dst);
-        sha.text(self.effect);
-        sha.number(self.attempt);
-        sha.text(self.result);
-        sha.text(self.key);
-        sha.text(self.body);
-        sha.bytes(self.blobs);
-        Hash::from(<[u8; 32]>::from(sha.0.finalize()))
+    /// The hash of a row with these columns.
+    pub(crate) fn hash(&self, schema: &Schema, machine: &str) -> Hash {
+        schema.hash(machine, &self.prev, schema.values(self))
     }
 
     /// The row that these columns are, if they are one.
@@ -260,41 +248,10 @@ fn optional<'a>(row: &'a rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Op
     Ok((value.data_type() != Type::Null).then_some(value))
 }
 
-/// Fields in, each told from every other sequence of fields.
-struct Hasher(Sha256);
-
-impl Hasher {
-    fn number(&mut self, value: Option<i64>) {
-        match value {
-            None => self.0.update([0]),
-            Some(value) => {
-                let mut field = [1; 9];
-                field[1..].copy_from_slice(&value.to_be_bytes());
-                self.0.update(field);
-            }
-        }
-    }
-
-    fn bytes(&mut self, value: Option<&[u8]>) {
-        match value {
-            None => self.0.update([0]),
-            Some(value) => {
-                let mut field = [2; 9];
-                field[1..].copy_from_slice(&(value.len() as u64).to_be_bytes());
-                self.0.update(field);
-                self.0.update(value);
-            }
-        }
-    }
-
-    fn text(&mut self, value: Option<&str>) {
-        self.bytes(value.map(str::as_bytes));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::V1;
 
     fn note<'a>(body: &'a Entry, blobs: Option<&'a [u8]>) -> Columns<'a> {
         Columns::of(7, 2, -5, body, blobs, Hash::of(b"before"))
@@ -304,8 +261,8 @@ mod tests {
     fn the_hash_is_over_every_column_and_tells_absent_from_empty() {
         let entry = Entry::Note { body: "{}".into() };
         let columns = note(&entry, None);
-        let hash = columns.hash("m");
-        let mut others = vec![columns.hash("n"), columns.hash("")];
+        let hash = columns.hash(&V1, "m");
+        let mut others = vec![columns.hash(&V1, "n"), columns.hash(&V1, "")];
         let changes: [fn(&mut Columns<'_>); 16] = [
             |c| c.seq = 8,
             |c| c.boot = 3,
@@ -327,7 +284,7 @@ mod tests {
         for change in changes {
             let mut other = columns;
             change(&mut other);
-            others.push(other.hash("m"));
+            others.push(other.hash(&V1, "m"));
         }
         others.push(hash);
         let all: std::collections::HashSet<_> = others.iter().collect();
@@ -345,7 +302,7 @@ mod tests {
             body: Some("{\"head\":\"ä\"}".into()),
         };
         let columns = Columns::of(3, 1, 1_700_000_000_000, &entry, None, Hash::ZERO);
-        assert_eq!(columns.hash("task").to_string(), FROZEN);
+        assert_eq!(columns.hash(&V1, "task").to_string(), FROZEN);
     }
 
     const FROZEN: &str = "34735841ba0e8f9e42746e8b166b438a835ed15d74aefd5014145b338fac5985";

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ErrorCode, params, params_from_iter};
 
 use crate::columns::{Columns, check_body};
 use crate::entry::{Entry, Kind, Machine, Row};
@@ -13,6 +14,7 @@ use crate::error::{AppendError, OpenError, ReadError};
 use crate::hash::{Hash, Head};
 use crate::lock::Lock;
 use crate::rule::Rule;
+use crate::schema::{self, Schema};
 use crate::walk::Walk;
 use crate::{open, tables};
 
@@ -26,6 +28,9 @@ pub struct Journal {
     _held: Arc<File>,
     _lock: Lock,
     path: PathBuf,
+    schema: &'static Schema,
+    /// What appends a row of that schema.
+    insert: String,
     machine: String,
     head: Head,
     boot: u32,
@@ -48,16 +53,14 @@ enum Health {
     Poisoned,
 }
 
-const INSERT: &str = "INSERT INTO journal (seq, boot, at_ms, kind, src, dst, effect, attempt, result, key, body, \
-                      blobs, prev, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-
 impl Journal {
     /// Opens the journal at `path` for the machine, or makes it where there is none (no file, or an empty one).
     ///
     /// Everything is verified before anything is written. What was read is on disk when this returns. A new
-    /// machine's further edges are added.
+    /// machine's further edges are added. A new journal is of the newest schema, [`SCHEMA`](crate::SCHEMA); one that
+    /// is there is gone on with in its own.
     pub fn open(path: &Path, machine: &Machine) -> Result<Opened, OpenError> {
-        open::open(path, machine)
+        open::open(path, machine, schema::ALL)
     }
 
     pub(crate) fn new(
@@ -65,7 +68,6 @@ impl Journal {
         conn: Connection,
         held: Arc<File>,
         lock: Lock,
-        machine: String,
         walk: &Walk,
         last: Option<&Row>,
     ) -> Self {
@@ -74,7 +76,9 @@ impl Journal {
             _held: held,
             _lock: lock,
             path,
-            machine,
+            schema: walk.schema(),
+            insert: walk.schema().insert(),
+            machine: walk.machine().to_owned(),
             head: last.map_or(Head::EMPTY, |row| Head {
                 seq: row.seq,
                 hash: row.hash,
@@ -154,23 +158,12 @@ impl Journal {
         let seq = head.seq + 1;
         let number = i64::try_from(seq).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, i64::MAX))?;
         let row = Columns::of(number, boot, at_ms, entry, blobs, head.hash);
-        let hash = row.hash(&self.machine);
-        self.conn.prepare_cached(INSERT)?.execute(params![
-            row.seq,
-            row.boot,
-            row.at_ms,
-            row.kind,
-            row.src,
-            row.dst,
-            row.effect,
-            row.attempt,
-            row.result,
-            row.key,
-            row.body,
-            row.blobs,
-            row.prev.as_bytes(),
-            hash.as_bytes(),
-        ])?;
+        let hash = row.hash(self.schema, &self.machine);
+        let chain = [row.prev.as_bytes(), hash.as_bytes()].map(|hash| ValueRef::Blob(hash));
+        let values = self.schema.values(&row).chain(chain);
+        self.conn
+            .prepare_cached(&self.insert)?
+            .execute(params_from_iter(values.map(ToSqlOutput::Borrowed)))?;
         Ok((Head { seq, hash }, boot))
     }
 
@@ -204,6 +197,11 @@ impl Journal {
     /// The current boot; 0 before the first boot entry.
     pub fn boot(&self) -> u32 {
         self.boot
+    }
+
+    /// The version of the journal's schema: the one that it was made in.
+    pub fn schema(&self) -> u32 {
+        self.schema.version
     }
 
     /// The path that the journal was opened by.

@@ -83,6 +83,7 @@ mod open;
 mod place;
 mod problem;
 mod rule;
+mod schema;
 mod snapshot;
 mod tables;
 mod walk;
@@ -99,5 +100,5 @@ pub use snapshot::{Snapshot, Summary};
 /// SQLite's `application_id` of a journal: "RJNL".
 pub const APPLICATION_ID: i32 = 0x524A_4E4C;
 
-/// The schema's version, SQLite's `user_version`.
+/// The version of the schema that new journals are made in, SQLite's `user_version`. Older ones are gone on with.
 pub const SCHEMA: u32 = 1;

@@ -9,13 +9,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::SCHEMA;
 use crate::entry::{Machine, Row};
 use crate::error::{Foreign, OpenError};
 use crate::journal::{Journal, Opened};
 use crate::lock::{Lock, NoLock};
 use crate::place::{self, FileHead, Place};
 use crate::problem::Problem;
+use crate::schema::{Known, Schema, Unknown};
 use crate::tables::{self, Cited};
 use crate::walk::{Edges, Walk};
 
@@ -43,7 +43,7 @@ const SETTINGS: [Setting; 9] = [
     setting("busy_timeout", "0", "0"),
 ];
 
-pub(crate) fn open(path: &Path, machine: &Machine) -> Result<Opened, OpenError> {
+pub(crate) fn open(path: &Path, machine: &Machine, known: Known) -> Result<Opened, OpenError> {
     let wanted = place::parent(path);
     if let Some(name) = place::network_file_system(path).map_err(in_directory(wanted))? {
         return Err(OpenError::Network(name));
@@ -55,17 +55,9 @@ pub(crate) fn open(path: &Path, machine: &Machine) -> Result<Opened, OpenError> 
         NoLock::Io(source) if is_unwritable(&source) => in_directory(&place.directory)(source),
         NoLock::Io(source) => of_file(&place.lock)(source),
     })?;
-    match open_locked(path, &place, machine) {
+    match open_locked(path, &place, machine, known) {
         Ok((conn, held, walk, rows)) => Ok(Opened {
-            journal: Journal::new(
-                path.to_owned(),
-                conn,
-                held,
-                lock,
-                machine.name.clone(),
-                &walk,
-                rows.last(),
-            ),
+            journal: Journal::new(path.to_owned(), conn, held, lock, &walk, rows.last()),
             rows,
         }),
         Err(error) => {
@@ -84,24 +76,29 @@ fn is_unwritable(error: &io::Error) -> bool {
 
 type Verified = (Connection, std::sync::Arc<File>, Walk, Vec<Row>);
 
-fn open_locked(path: &Path, place: &Place, machine: &Machine) -> Result<Verified, OpenError> {
+fn open_locked(path: &Path, place: &Place, machine: &Machine, known: Known) -> Result<Verified, OpenError> {
     let file = place::open_unknown(&place.database).map_err(of_file(path))?;
     let head = match &file {
         Some(file) => FileHead::of(file).map_err(of_file(path))?,
         None => FileHead::Absent,
     };
     drop(file);
-    match head {
+    let schema = match head {
         FileHead::Foreign(foreign) => return Err(OpenError::NotAJournal(foreign)),
-        FileHead::Journal(found) if found > SCHEMA => return Err(OpenError::NewerSchema { found }),
-        FileHead::Journal(SCHEMA) => refuse_another_machine(place, machine)?,
-        FileHead::Journal(found) => {
-            let object = format!("version {found} was never written");
-            return Err(OpenError::Corrupt(Problem::Schema { object }));
+        FileHead::Journal(found) => match known.find(found) {
+            Ok(schema) => {
+                refuse_another_machine(place, machine)?;
+                schema
+            }
+            Err(Unknown::Newer) => return Err(OpenError::NewerSchema { found }),
+            Err(Unknown::NeverWritten) => return Err(OpenError::Corrupt(Problem::never_written(found))),
+        },
+        FileHead::Absent | FileHead::Empty => {
+            create(place, known.newest(), machine)?;
+            known.newest()
         }
-        FileHead::Absent | FileHead::Empty => create(place, machine)?,
-    }
-    connect(place, machine)
+    };
+    connect(place, schema, machine)
 }
 
 /// Looks at the machine in the database file alone: `immutable` reads without a lock, a log or any other file,
@@ -137,7 +134,7 @@ fn immutable_uri(path: &Path) -> PathBuf {
 }
 
 /// Makes a new journal under another name, syncs it, and gives it its own: a crash leaves nothing or the whole.
-fn create(place: &Place, machine: &Machine) -> Result<(), OpenError> {
+fn create(place: &Place, schema: &Schema, machine: &Machine) -> Result<(), OpenError> {
     // Rows in a log whose database is gone: whoever took it away has to take the log away as well.
     let bytes = fs::metadata(&place.log).map_or(0, |meta| meta.len());
     if bytes > 0 {
@@ -155,7 +152,7 @@ fn create(place: &Place, machine: &Machine) -> Result<(), OpenError> {
             .mode(0o600)
             .open(&place.fresh)?;
         drop(file);
-        if let Err(error) = tables::create(&place.fresh, machine) {
+        if let Err(error) = tables::create(&place.fresh, schema, machine) {
             return Ok(Err(error));
         }
         File::open(&place.fresh)?.sync_all()?;
@@ -175,14 +172,14 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// The live connection: settings, verification, checkpoint, authorizer, in this order.
-fn connect(place: &Place, machine: &Machine) -> Result<Verified, OpenError> {
+fn connect(place: &Place, schema: &'static Schema, machine: &Machine) -> Result<Verified, OpenError> {
     let file = place::open_unknown(&place.database).map_err(of_file(&place.database))?;
     let file = file.ok_or_else(|| of_file(&place.database)(ErrorKind::NotFound.into()))?;
     let held = place::hold(file).map_err(of_file(&place.database))?;
     let log_was_there = place.log.exists();
     let verified = (|| {
         let mut conn = prepare(&place.database)?;
-        let (walk, rows) = verify(&conn, machine)?;
+        let (walk, rows) = verify(&conn, schema, machine)?;
         settle(&mut conn, machine)?;
         Ok((conn, walk, rows))
     })();
@@ -246,10 +243,10 @@ fn apply(conn: &Connection, setting: &Setting) -> Result<(), OpenError> {
 }
 
 /// Reads the whole journal and refuses it at the first thing that is wrong.
-fn verify(conn: &Connection, machine: &Machine) -> Result<(Walk, Vec<Row>), OpenError> {
+fn verify(conn: &Connection, schema: &'static Schema, machine: &Machine) -> Result<(Walk, Vec<Row>), OpenError> {
     let mut problems = Vec::new();
     let mut problem = |found| problems.push(found);
-    tables::check_schema(conn, &mut problem).map_err(in_file)?;
+    tables::check_schema(conn, schema, &mut problem).map_err(in_file)?;
     tables::check_pages(conn, &mut problem).map_err(in_file)?;
     refuse(problems)?;
     let name = tables::machine(conn).map_err(|error| damaged(error, |cause| Problem::Machine { cause }))?;
@@ -267,7 +264,7 @@ fn verify(conn: &Connection, machine: &Machine) -> Result<(Walk, Vec<Row>), Open
             dst: dst.to_owned(),
         });
     }
-    let mut walk = Walk::new(name, edges);
+    let mut walk = Walk::new(schema, name, edges);
     let mut rows = Vec::new();
     tables::read_rows(conn, &mut walk, Cited::Looked, &mut |row| rows.push(row.clone())).map_err(sqlite)?;
     walk.end(&mut |row| rows.push(row.clone()));

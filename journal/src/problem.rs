@@ -123,6 +123,15 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// A version of the schema that no program ever made.
+    pub(crate) fn never_written(version: u32) -> Self {
+        Self::Schema {
+            object: format!("version {version} was never written"),
+        }
+    }
+}
+
 struct Rows(u64, u64, &'static str, &'static str);
 
 impl fmt::Display for Rows {

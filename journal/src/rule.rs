@@ -2,7 +2,7 @@
 
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-/// A rule of the journal. `schema.sql` enforces each on every write; a reader checks each again.
+/// A rule of the journal. `schema/v1.sql` enforces each on every write; a reader checks each again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumIter, EnumString, IntoStaticStr, thiserror::Error)]
 #[strum(serialize_all = "snake_case")]
 pub enum Rule {
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn every_rule_is_enforced_by_the_schema_under_its_name_and_no_other_name_is_used() {
-        let schema = include_str!("schema.sql");
+        let schema = include_str!("schema/v1.sql");
         for rule in Rule::iter() {
             let name: &str = rule.into();
             let raised = schema.contains(&format!("RAISE(ABORT, '{name}')"));

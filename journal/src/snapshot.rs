@@ -9,13 +9,13 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
-use crate::SCHEMA;
 use crate::entry::Row;
 use crate::error::ReadError;
 use crate::hash::{Hash, Head};
 use crate::journal::right_blob;
 use crate::place::{self, FileHead, Place};
 use crate::problem::{Problem, Problems};
+use crate::schema::{self, Known, Schema, Unknown};
 use crate::tables::{self, Cited};
 use crate::walk::{Edges, Walk};
 
@@ -27,7 +27,9 @@ use crate::walk::{Edges, Walk};
 pub struct Snapshot {
     conn: Connection,
     machine: Result<String, Problem>,
-    schema: u32,
+    schema: &'static Schema,
+    /// The version that the file says it is of.
+    version: u32,
     schema_problems: Vec<Problem>,
     // Goes after the connection that is open inside it.
     _directory: TempDir,
@@ -57,6 +59,10 @@ impl Snapshot {
     /// Where this process holds the journal itself, the copy is read through the holder's descriptor: SQLite's
     /// locks stay.
     pub fn take(path: &Path) -> Result<Self, ReadError> {
+        Self::take_knowing(path, schema::ALL)
+    }
+
+    pub(crate) fn take_knowing(path: &Path, known: Known) -> Result<Self, ReadError> {
         let place = Place::of(path).map_err(|error| {
             if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
                 ReadError::Absent
@@ -70,12 +76,21 @@ impl Snapshot {
             .map_err(of_file(&std::env::temp_dir()))?;
         let copy = directory.path().join("journal.db");
         let head = copy_steady(&place, &copy)?;
-        let schema = match head {
+        let mut problems = Problems::default();
+        let version = match head {
             FileHead::Absent => return Err(ReadError::Absent),
             FileHead::Empty => return Err(ReadError::Empty),
             FileHead::Foreign(foreign) => return Err(ReadError::NotAJournal(foreign)),
-            FileHead::Journal(found) if found > SCHEMA => return Err(ReadError::NewerSchema { found }),
-            FileHead::Journal(schema) => schema,
+            FileHead::Journal(version) => version,
+        };
+        let schema = match known.find(version) {
+            Ok(schema) => schema,
+            Err(Unknown::Newer) => return Err(ReadError::NewerSchema { found: version }),
+            // The number was damaged; the rows say by their hashes whether they are of the newest.
+            Err(Unknown::NeverWritten) => {
+                problems.push(Problem::never_written(version));
+                known.newest()
+            }
         };
         let conn = connect(&copy).map_err(ReadError::Sqlite)?;
         let machine = match tables::machine(&conn) {
@@ -85,13 +100,13 @@ impl Snapshot {
             }),
             Err(error) => return Err(ReadError::Sqlite(error)),
         };
-        let mut problems = Problems::default();
-        let same = tables::check_schema(&conn, &mut |p| problems.push(p));
+        let same = tables::check_schema(&conn, schema, &mut |p| problems.push(p));
         noted(same, &mut problems, |cause| Problem::Pages { cause })?;
         Ok(Self {
             conn,
             machine,
             schema,
+            version,
             schema_problems: problems.into_list(),
             _directory: directory,
         })
@@ -104,7 +119,7 @@ impl Snapshot {
 
     /// The version of the journal's schema.
     pub fn schema(&self) -> u32 {
-        self.schema
+        self.version
     }
 
     /// Reads the rows in order, in constant memory, and calls back with each one that verifies: its hash is right,
@@ -134,7 +149,7 @@ impl Snapshot {
         let edges = noted(tables::edges(&self.conn), &mut problems, |cause| Problem::Edges {
             cause,
         })?;
-        let mut walk = Walk::new(machine, edges.unwrap_or_else(Edges::default));
+        let mut walk = Walk::new(self.schema, machine, edges.unwrap_or_else(Edges::default));
         walk.problems = problems;
         tables::read_rows(&self.conn, &mut walk, cited, &mut each).map_err(ReadError::Sqlite)?;
         let (rows, head) = walk.end(&mut each);

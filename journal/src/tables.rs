@@ -1,24 +1,21 @@
 //! The tables: made in one piece, compared with what they should be, and read through the [`Walk`].
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
-use crate::columns::{Columns, Read, SELECT};
+use crate::APPLICATION_ID;
+use crate::columns::Read;
 use crate::entry::{Machine, Row};
 use crate::hash::Hash;
 use crate::problem::Problem;
+use crate::schema::{self, Schema};
 use crate::walk::{Edges, Next, Walk};
-use crate::{APPLICATION_ID, SCHEMA};
-
-const DDL: &str = include_str!("schema.sql");
 
 /// Makes a whole journal without rows, in a file that nobody has by its name yet.
 ///
 /// The caller syncs the file and then gives it its name, so a crash leaves nothing or the whole.
-pub(crate) fn create(path: &Path, machine: &Machine) -> rusqlite::Result<()> {
+pub(crate) fn create(path: &Path, schema: &Schema, machine: &Machine) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags)?;
     // The caller's one sync of the whole file is what counts; until then nobody knows the file.
@@ -27,8 +24,8 @@ pub(crate) fn create(path: &Path, machine: &Machine) -> rusqlite::Result<()> {
     conn.pragma_update(None, "journal_mode", "WAL")?;
     let tx = conn.transaction()?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
-    tx.pragma_update(None, "user_version", SCHEMA)?;
-    tx.execute_batch(DDL)?;
+    tx.pragma_update(None, "user_version", schema.version)?;
+    schema.make_tables(&tx)?;
     tx.execute("INSERT INTO meta (one, machine) VALUES (1, ?1)", [&machine.name])?;
     for (src, dst) in edges_of(machine).iter() {
         add_edge(&tx, src, dst)?;
@@ -115,14 +112,14 @@ pub(crate) fn read_rows(
 
 fn stream_rows(conn: &Connection, walk: &mut Walk, cited: Cited, each: &mut impl FnMut(&Row)) -> rusqlite::Result<()> {
     let mut blob = conn.prepare("SELECT 1 FROM blob WHERE sha256 = ?1")?;
-    let mut statement = conn.prepare(SELECT)?;
+    let mut statement = conn.prepare(&walk.select())?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let read = Columns::read(row)?;
+        let read = walk.read(row)?;
         if walk.step(&read, each) == Next::Stop {
             break;
         }
-        if let (Read::Columns(columns, _), Cited::Looked) = (&read, cited) {
+        if let (Read::Columns { columns, .. }, Cited::Looked) = (&read, cited) {
             for sha256 in columns.blobs.unwrap_or_default().chunks_exact(32) {
                 if let (false, Some(sha256)) = (blob.exists([sha256])?, Hash::from_slice(sha256)) {
                     let seq = walk.next_seq() - 1;
@@ -158,10 +155,14 @@ pub(crate) fn check_blobs(conn: &Connection, problem: &mut impl FnMut(Problem)) 
     Ok(())
 }
 
-/// Compares tables, indexes and triggers with what this version makes, and reports what differs.
-pub(crate) fn check_schema(conn: &Connection, problem: &mut impl FnMut(Problem)) -> rusqlite::Result<()> {
-    let mut wanted = wanted_objects()?;
-    for (name, object) in objects(conn)? {
+/// Compares tables, indexes and triggers with what the journal's version makes, and reports what differs.
+pub(crate) fn check_schema(
+    conn: &Connection,
+    schema: &Schema,
+    problem: &mut impl FnMut(Problem),
+) -> rusqlite::Result<()> {
+    let mut wanted = schema.objects()?.clone();
+    for (name, object) in schema::objects(conn)? {
         match wanted.remove(&name) {
             Some(same) if same == object => {}
             Some(_) => problem(changed(&object, &name, "is not as it was made")),
@@ -178,27 +179,6 @@ fn changed((kind, _): &(String, String), name: &str, how: &str) -> Problem {
     Problem::Schema {
         object: format!("{kind} {name} {how}"),
     }
-}
-
-type Objects = BTreeMap<String, (String, String)>;
-
-/// What this version makes, asked of SQLite once in the life of the process.
-fn wanted_objects() -> rusqlite::Result<Objects> {
-    static WANTED: OnceLock<Objects> = OnceLock::new();
-    if let Some(wanted) = WANTED.get() {
-        return Ok(wanted.clone());
-    }
-    let fresh = Connection::open_in_memory()?;
-    fresh.execute_batch(DDL)?;
-    let wanted = objects(&fresh)?;
-    Ok(WANTED.get_or_init(|| wanted).clone())
-}
-
-/// Name → type and definition; the indexes that constraints bring have none of their own.
-fn objects(conn: &Connection) -> rusqlite::Result<Objects> {
-    let mut statement = conn.prepare("SELECT name, type, coalesce(sql, tbl_name) FROM sqlite_schema")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?))))?;
-    rows.collect()
 }
 
 /// Whether `journal` is a table: a view of that name in somebody's file could say, and take, anything.

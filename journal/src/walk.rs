@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::columns::Read;
+use crate::columns::{Columns, Read};
 use crate::entry::{Entry, Finding, Row};
 use crate::hash::{Hash, Head};
 use crate::problem::{Problem, Problems};
 use crate::rule::Rule;
+use crate::schema::Schema;
 
 /// A reader's walk along the chain.
 ///
@@ -14,6 +15,7 @@ use crate::rule::Rule;
 /// **and the next row does not contradict it**: so each is held back until the next has been seen.
 #[derive(Debug)]
 pub(crate) struct Walk {
+    schema: &'static Schema,
     machine: String,
     edges: Edges,
     past: Past,
@@ -42,8 +44,9 @@ pub(crate) enum Next {
 }
 
 impl Walk {
-    pub(crate) fn new(machine: String, edges: Edges) -> Self {
+    pub(crate) fn new(schema: &'static Schema, machine: String, edges: Edges) -> Self {
         Self {
+            schema,
             machine,
             edges,
             past: Past::default(),
@@ -57,10 +60,29 @@ impl Walk {
         }
     }
 
+    pub(crate) fn schema(&self) -> &'static Schema {
+        self.schema
+    }
+
+    /// The machine that the rows belong to.
+    pub(crate) fn machine(&self) -> &str {
+        &self.machine
+    }
+
+    /// What selects the rows to be walked along.
+    pub(crate) fn select(&self) -> String {
+        self.schema.select()
+    }
+
+    /// A row that was selected so.
+    pub(crate) fn read<'a>(&self, row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Read<'a>> {
+        Columns::read(row, self.schema, &self.machine)
+    }
+
     /// Takes the next row up; calls back with the one before, if that one is good.
     pub(crate) fn step(&mut self, read: &Read<'_>, each: &mut impl FnMut(&Row)) -> Next {
         let seq = match read {
-            Read::Columns(columns, _) => columns.seq,
+            Read::Columns { columns, .. } => columns.seq,
             Read::Mistyped(seq, _) => *seq,
         };
         let expected = self.last_seq + 1;
@@ -84,10 +106,9 @@ impl Walk {
         }
         self.last_seq = seq;
         match read {
-            Read::Columns(columns, hash) => {
-                let right = columns.hash(&self.machine);
-                if right != *hash {
-                    self.altered(seq, [Some(*hash), Some(right)], each);
+            Read::Columns { columns, hash, right } => {
+                if right != hash {
+                    self.altered(seq, [Some(*hash), Some(*right)], each);
                 } else if self.chain == Chain::Linked && self.before.contains(&Some(columns.prev)) {
                     self.release(each);
                     self.before = [Some(*hash), None];

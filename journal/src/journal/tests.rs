@@ -179,8 +179,8 @@ fn a_blob_that_was_changed_is_never_given_out() {
 #[test]
 fn an_insert_makes_no_temporary_table() {
     let conn = Connection::open_in_memory().unwrap();
-    conn.execute_batch(include_str!("../schema.sql")).unwrap();
-    let mut explained = conn.prepare(&format!("EXPLAIN {INSERT}")).unwrap();
+    schema::V1.make_tables(&conn).unwrap();
+    let mut explained = conn.prepare(&format!("EXPLAIN {}", schema::V1.insert())).unwrap();
     let nothing = [(); 14].map(|()| rusqlite::types::Null);
     let steps = explained.query_map(nothing, |row| row.get(1)).unwrap();
     let steps: Vec<String> = steps.map(|step| step.unwrap()).collect();
