@@ -1,0 +1,263 @@
+//! `runner journal replay`: the pure machine driven with a journal, transition by transition.
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use runner_journal::{Entry, Hash, OpenError, Row, Snapshot, Summary};
+use serde::Serialize;
+
+use super::post_mortem::complain;
+use super::words::one_line;
+use crate::cli::CliError;
+use crate::machine::{Run, StateName};
+use crate::record::{self, MACHINE};
+use crate::redact::Redactor;
+use crate::telemetry::rfc3339;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  runner journal replay ./journal.db
+  runner journal replay --json ./journal.db | jq -r 'select(.before != .after) | .after'")]
+pub(super) struct Replay {
+    /// One JSON object a row, instead of a table
+    #[arg(long)]
+    json: bool,
+    /// The journal
+    #[arg(value_name = "PATH")]
+    pub(super) path: Option<PathBuf>,
+}
+
+impl Replay {
+    pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
+        let failed = |source| CliError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let snapshot = Snapshot::take(path).map_err(failed)?;
+        if let Some(found) = snapshot.machine().filter(|found| *found != MACHINE) {
+            return Err(CliError::Open {
+                path: path.to_owned(),
+                source: OpenError::OtherMachine {
+                    found: found.to_owned(),
+                    expected: MACHINE.to_owned(),
+                },
+            });
+        }
+        let out = BufWriter::new(io::stdout().lock());
+        let mut driven = Driven {
+            run: Run::default(),
+            replayed: 0,
+            redactor: Redactor::new(),
+            stopped: None,
+            print: if self.json { Print::Json } else { Print::Table },
+            written: Ok(()),
+            out,
+        };
+        driven.head();
+        let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
+        let summary = snapshot.read(|row| driven.take(row, &mut blob)).map_err(failed)?;
+        match driven.end(&summary) {
+            // The reader has seen enough.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
+            other => other.map_err(|source| CliError::Output {
+                what: "to standard output".to_owned(),
+                source,
+            })?,
+        }
+        if let Some(Stop::Refused { seq, cause }) = driven.stopped {
+            eprintln!("error: the journal {} holds an illegal transition", path.display());
+            eprintln!("  row {seq}: {cause}");
+            eprintln!("hint: nothing after it was replayed; `runner journal dump` shows every row");
+            return Ok(1);
+        }
+        let problems: Vec<String> = summary.problems.iter().map(ToString::to_string).collect();
+        Ok(complain(path, &problems))
+    }
+}
+
+/// How transitions are printed.
+#[derive(Debug, Clone, Copy)]
+enum Print {
+    Table,
+    Json,
+}
+
+/// Why rows are read on without being replayed.
+#[derive(Debug)]
+enum Stop {
+    /// The machine refuses a row.
+    Refused { seq: u64, cause: String },
+    /// The rows before this one do not all verify, so what it follows is not known.
+    Gap,
+}
+
+/// The machine, and what is printed of it.
+struct Driven<W> {
+    run: Run,
+    /// The number of the last row that the machine took.
+    replayed: u64,
+    redactor: Redactor,
+    stopped: Option<Stop>,
+    print: Print,
+    written: io::Result<()>,
+    out: W,
+}
+
+impl<W: Write> Driven<W> {
+    fn head(&mut self) {
+        if matches!(self.print, Print::Table) {
+            self.written = writeln!(self.out, "{:>4}  {:>4}  {:<EVENT$}  state", "row", "boot", "event");
+        }
+    }
+
+    /// Takes the next row that verifies.
+    fn take(&mut self, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) {
+        if self.stopped.is_some() {
+            return;
+        }
+        if row.seq != self.replayed + 1 {
+            self.stopped = Some(Stop::Gap);
+            return;
+        }
+        let before = self.run.state_name();
+        let refused = record::step(&mut self.run, row, blob).err().map(|cause| {
+            // It may repeat what stands in the body.
+            one_line(&self.redactor.redact(&cause.to_string()), 400)
+        });
+        if refused.is_none() {
+            self.replayed = row.seq;
+        }
+        let step = Step::of(row, before, self.run.state_name(), refused.as_deref());
+        if self.written.is_ok() {
+            self.written = match self.print {
+                Print::Table => step.table(&mut self.out),
+                Print::Json => step.json(&mut self.out),
+            };
+        }
+        self.stopped = refused.map(|cause| Stop::Refused { seq: row.seq, cause });
+    }
+
+    /// Says what it came to.
+    fn end(&mut self, summary: &Summary) -> io::Result<()> {
+        std::mem::replace(&mut self.written, Ok(()))?;
+        if matches!(self.print, Print::Table) {
+            let state = named(self.run.state_name());
+            writeln!(
+                self.out,
+                "\n{state}, after {} of {} rows that verify",
+                self.replayed, summary.rows
+            )?;
+            if let Some(open) = self.run.open {
+                writeln!(
+                    self.out,
+                    "{} #{} is open: the next start looks what came of it",
+                    open.effect, open.number
+                )?;
+            }
+            if let Some(verdict) = &self.run.verdict {
+                let reason = verdict.reason.map(|r| format!(" ({r})")).unwrap_or_default();
+                let told = match self.run.acknowledged {
+                    Some(_) => "acknowledged",
+                    None => "not acknowledged",
+                };
+                writeln!(self.out, "{}{reason}, {told}", verdict.kind)?;
+            }
+        }
+        self.out.flush()
+    }
+}
+
+/// A row, and where it led. What is named as in a dump is the same there.
+#[derive(Serialize)]
+struct Step<'a> {
+    seq: u64,
+    boot: u32,
+    at: String,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effect: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'static str>,
+    /// The machine's state before the row; null before the assignment.
+    before: Option<StateName>,
+    /// And after it.
+    after: Option<StateName>,
+    /// Why the machine does not take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<&'a str>,
+}
+
+impl<'a> Step<'a> {
+    fn of(row: &'a Row, before: Option<StateName>, after: Option<StateName>, refused: Option<&'a str>) -> Self {
+        let mut step = Self {
+            seq: row.seq,
+            boot: row.boot,
+            at: rfc3339(row.at_ms),
+            kind: row.entry.kind().into(),
+            to: None,
+            effect: None,
+            attempt: None,
+            result: None,
+            before,
+            after,
+            refused,
+        };
+        match &row.entry {
+            Entry::Enter { dst, .. } => step.to = Some(dst),
+            Entry::Intent { effect, attempt, .. } => {
+                step.effect = Some(effect);
+                step.attempt = Some(*attempt);
+            }
+            Entry::Probe {
+                effect,
+                attempt,
+                finding,
+                ..
+            }
+            | Entry::Outcome {
+                effect,
+                attempt,
+                finding,
+                ..
+            } => {
+                step.effect = Some(effect);
+                step.attempt = Some(*attempt);
+                step.result = Some(finding.into());
+            }
+            Entry::Boot { .. } | Entry::Verdict { .. } | Entry::Ack { .. } | Entry::Note { .. } => {}
+        }
+        step
+    }
+
+    fn json(&self, out: &mut impl Write) -> io::Result<()> {
+        serde_json::to_writer(&mut *out, self)?;
+        writeln!(out)
+    }
+
+    fn table(&self, out: &mut impl Write) -> io::Result<()> {
+        let attempt = self.attempt.map(|attempt| format!("#{attempt}"));
+        let words = [Some(self.kind), self.effect, attempt.as_deref(), self.result, self.to];
+        let event = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        let before = named(self.before);
+        let state = match self.refused {
+            Some(refused) => format!("{before}: refused: {refused}"),
+            None if self.before == self.after => before.to_owned(),
+            None => format!("{before} → {}", named(self.after)),
+        };
+        let event = one_line(&event, EVENT);
+        writeln!(out, "{:>4}  {:>4}  {event:<EVENT$}  {state}", self.seq, self.boot)
+    }
+}
+
+/// The width of the table's column for the event.
+const EVENT: usize = 36;
+
+fn named(state: Option<StateName>) -> &'static str {
+    state.map_or("not assigned", Into::into)
+}
