@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::harness::{Bench, Outside, RUNNER, WAITING_AGENT, as_somebody, copy_of_the_program, until};
 
-struct Said {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-fn run(mut command: Command) -> Said {
+pub(crate) fn run(mut command: Command) -> Said {
     let output = command.stdin(Stdio::null()).output().unwrap();
     Said {
         code: output.status.code(),
@@ -25,20 +25,20 @@ fn run(mut command: Command) -> Said {
     }
 }
 
-fn bare(program: &Path) -> Command {
+pub(crate) fn bare(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
     command
 }
 
 /// `runner journal …`, without any setting from outside.
-fn journal(arguments: &[&str]) -> Said {
+pub(crate) fn journal(arguments: &[&str]) -> Said {
     let mut command = bare(Path::new(RUNNER));
     command.arg("journal").args(arguments).env("HOME", "/nonexistent");
     run(command)
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -51,7 +51,7 @@ async fn completed() -> (Outside, Bench) {
 }
 
 /// Every file of a directory with its bytes.
-fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     files
         .filter(|path| path.is_file())
