@@ -16,6 +16,11 @@ pub(crate) const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 /// An agent that leaves one change, uncommitted, and counts how often it ran.
 pub(crate) const AGENT: &str = "cat > /dev/null; echo run >> \"$HOME/runs\"; echo change >> change.txt";
 
+/// Whether the whole proof is asked for, which the night runs; otherwise a part that is quick.
+pub(crate) fn whole() -> bool {
+    std::env::var("PROOF").is_ok_and(|proof| proof == "whole")
+}
+
 /// One runner's directories, which outlive its processes.
 pub(crate) struct Bench {
     pub(crate) dir: TempDir,

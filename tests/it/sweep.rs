@@ -12,6 +12,9 @@ use tokio::sync::Semaphore;
 
 use crate::harness::{AGENT, Bench, CANARY, NEVER, Outside, files_with};
 
+mod pairs;
+mod random;
+
 /// What a task that was killed somewhere has to have come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expected {
@@ -22,6 +25,8 @@ enum Expected {
     Salvaged,
     /// The token was given, and is nowhere: said once, and honestly.
     TokenAmbiguous,
+    /// Its agent was cut short as often as it may be started.
+    AgentLost,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,7 +36,7 @@ async fn killed_at_any_place_the_task_ends_once_and_nothing_is_done_twice() {
     let mut places = CrashPoint::all();
     places.retain(|place| only.as_ref().is_none_or(|only| *only == place.to_string()));
     assert!(!places.is_empty(), "{only:?} is no place");
-    println!("{} places", places.len());
+    let count = places.len();
     // As many as there are cores would do; the runners mostly wait.
     let room = Arc::new(Semaphore::new(4));
     let mut sweeps = tokio::task::JoinSet::new();
@@ -45,6 +50,8 @@ async fn killed_at_any_place_the_task_ends_once_and_nothing_is_done_twice() {
     while let Some(done) = sweeps.join_next().await {
         done.unwrap();
     }
+    // Each place was reached, or its sweep had failed.
+    println!("proof: crash points: {count} places, {count} kills, 0 duplicated effects");
 }
 
 /// The same around the token where it is sealed under a key, and with a secrets directory that no restart outlives.
@@ -144,14 +151,19 @@ async fn killed_from_the_agent_on(expected: Expected, set: impl Fn(Bench) -> Ben
 
 async fn killed_at(place: CrashPoint) {
     let outside = Outside::start().await;
-    let bench = Bench::new(&outside)
+    let bench = watched(&outside);
+    dies_at(place, &outside, &bench).await;
+    is_over(place, &outside, &bench).await;
+}
+
+/// A task that has every effect.
+fn watched(outside: &Outside) -> Bench {
+    Bench::new(outside)
         .with("RUNNER_SETUP_COMMAND", "touch ../tmp/set-up")
         .with(
             "RUNNER_CHECK_COMMAND",
             "test -e ../tmp/set-up && grep -q change change.txt",
-        );
-    dies_at(place, &outside, &bench).await;
-    is_over(place, &outside, &bench).await;
+        )
 }
 
 async fn dies_at(place: CrashPoint, outside: &Outside, bench: &Bench) {
@@ -235,6 +247,16 @@ async fn ended(outside: &Outside, bench: &Bench, expected: Expected, code: i32, 
             assert_eq!(outside.forge.pulls().len(), 0, "{place}");
             assert_eq!(outside.branch().await, None, "{place}");
             assert_eq!(bench.runs(), 0, "{place}: the agent is not paid");
+        }
+        Expected::AgentLost => {
+            assert_eq!(verdict["details"]["reason"], "AgentLost", "{place}: {verdict}");
+            assert!(matches!(code, 0 | 1), "{place}: {code}");
+            assert!(bench.runs() <= 2, "{place}: the agent ran {} times", bench.runs());
+            // What it had done is saved once, if it had done anything.
+            assert!(outside.forge.pulls().len() <= 1, "{place}");
+            if outside.branch().await.is_some() {
+                assert_eq!(commits(), "1", "{place}");
+            }
         }
     }
 }
