@@ -10,9 +10,9 @@ use crate::harness::{Bench, CANARY, Outside, files_with, whole};
 
 /// As [`crate::harness::AGENT`], and says so where another one is alive: a lock dies with the last process that has it.
 const AGENT: &str = "exec 9> \"$HOME/alone\"; flock -n 9 || echo beside >> \"$HOME/beside\"; cat > /dev/null; \
-                     echo run >> \"$HOME/runs\"; echo change >> change.txt";
+                     echo run >> \"$HOME/runs\"; sleep 0.3; echo change >> change.txt";
 /// A start takes about this long where nobody kills it, so that most kills hit and most starts get somewhere.
-const LONGEST: u64 = 700;
+const LONGEST: u64 = 1500;
 /// So often one task is killed; then it is let alone.
 const MOST: usize = 12;
 const AT_ONCE: usize = 4;
