@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its room has failed")]
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -69,7 +70,10 @@ impl Room {
 
     /// A runner whose agent has begun its daemon and waits; the daemon's number.
     async fn at_work(&self) -> (Serving, i32) {
-        let serving = self.bench.start();
+        self.begun(self.bench.start()).await
+    }
+
+    async fn begun(&self, serving: Serving) -> (Serving, i32) {
         serving.assign(&self.outside.assignment()).await;
         self.bench.agent_is_there(&serving).await;
         let daemon = fs::read_to_string(self.bench.path("workspace/home/daemon")).unwrap();
@@ -99,6 +103,16 @@ async fn a_daemon_is_dead_when_its_agent_has_ended() {
     assert!(!lives(daemon));
     let lock = fs::read_to_string(room.bench.path("state/agent.lock")).unwrap();
     assert_eq!(lock, "", "there is nothing left to look for");
+}
+
+/// The runner dies at the moment at which the hand-over's intent is on disk, so that nobody clears anything away later.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_process_of_the_agent_lives_when_the_hand_over_begins() {
+    let room = Room::new().await;
+    let (mut serving, daemon) = room.begun(room.bench.start_to_crash_at("after-intent-handover")).await;
+    room.bench.let_the_agent_go();
+    assert_eq!(serving.wait().await.signal(), Some(9), "{}", serving.log());
+    assert!(!lives(daemon), "{daemon} is there while its work is taken");
 }
 
 #[tokio::test(flavor = "multi_thread")]

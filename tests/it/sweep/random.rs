@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use fastrand::Rng;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -17,24 +18,10 @@ const LONGEST: u64 = 1500;
 const MOST: usize = 12;
 const AT_ONCE: usize = 4;
 
-/// splitmix64: times have to be random, not secret.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_random_times_again_and_again_the_task_ends_once_and_nothing_is_done_twice() {
-    let given = std::env::var("SWEEP_SEED").ok().map(|seed| seed.parse().unwrap());
-    let clock = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let seed: u64 = given.unwrap_or_else(clock);
+    let given = std::env::var("SEED").ok().map(|seed| seed.parse().unwrap());
+    let seed: u64 = given.unwrap_or_else(|| fastrand::u64(..));
     let wanted = if whole() { 1000 } else { 50 };
     let (mut kills, mut supervisors, mut tasks) = (0, 0, 0_u64);
     let mut endings = BTreeMap::<String, usize>::new();
@@ -42,8 +29,8 @@ async fn killed_at_random_times_again_and_again_the_task_ends_once_and_nothing_i
     loop {
         while kills < wanted && under_way.len() < AT_ONCE {
             // Seen where it fails: the output of a test that passes is not shown.
-            println!("task {tasks}: SWEEP_SEED={seed}");
-            under_way.spawn(killed_until_over(Random(seed.wrapping_add(tasks)), tasks));
+            println!("task {tasks}: SEED={seed}");
+            under_way.spawn(killed_until_over(Rng::with_seed(seed.wrapping_add(tasks)), tasks));
             tasks += 1;
         }
         let Some(done) = under_way.join_next().await else { break };
@@ -55,7 +42,7 @@ async fn killed_at_random_times_again_and_again_the_task_ends_once_and_nothing_i
             eprintln!("{kills} of {wanted} kills");
         }
     }
-    assert!(endings.contains_key("completed"), "{endings:?}, SWEEP_SEED={seed}");
+    assert!(endings.contains_key("completed"), "{endings:?}, SEED={seed}");
     let endings: Vec<_> = endings.iter().map(|(name, count)| format!("{count} {name}")).collect();
     println!(
         "proof: random kills: {kills} kills, {supervisors} with the supervisor, {tasks} tasks, {}, 0 duplicated effects",
@@ -69,7 +56,7 @@ struct Done {
     ending: String,
 }
 
-async fn killed_until_over(mut random: Random, task: u64) -> Done {
+async fn killed_until_over(mut random: Rng, task: u64) -> Done {
     let outside = Outside::start().await;
     let bench = Bench::new(&outside).with("RUNNER_AGENT_COMMAND", AGENT);
     let (mut kills, mut supervisors) = (0, 0);
@@ -78,8 +65,8 @@ async fn killed_until_over(mut random: Random, task: u64) -> Done {
             break bench.until_over(&outside).await;
         }
         let mut serving = bench.start();
-        let life = Duration::from_millis(random.below(LONGEST));
-        let with_supervisor = random.below(4) == 0;
+        let life = Duration::from_millis(random.u64(..LONGEST));
+        let with_supervisor = random.u8(..4) == 0;
         let lived = async {
             serving.assign(&outside.assignment()).await;
             serving.ended().await
