@@ -1,12 +1,11 @@
-//! The driver and a real journal against an outside world in memory that counts what is done to it, loses answers, goes
-//! away and crashes the runner, in ways that nobody thought of.
+//! The driver and a real journal against an outside world in memory: single cases here, whole lives that nobody thought of in
+//! `model`.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use runner_journal::Snapshot;
-use strum::IntoEnumIterator;
 use tokio::sync::Notify;
 
 use super::*;
@@ -16,41 +15,21 @@ use crate::machine::{
 };
 use crate::task::sample;
 
+mod model;
+mod outside;
+
 /// What happens to one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Luck {
     Good,
     /// Nothing is done, and that is known.
     Refused,
-    /// Nothing is done, and that is not known.
-    LostBefore,
-    /// It is done, and that is not known.
-    LostAfter,
-    /// The runner dies before it is done.
-    CrashBefore,
-    /// The runner dies after it is done.
-    CrashAfter,
     /// The task is ended elsewhere.
     Gone,
     /// No answer ever comes.
     Hangs,
     /// What runs in the tree comes to a bad end: the agent is cut short, the check is red.
     Bad,
-    /// What the agent was to go on in is gone.
-    NothingLeft,
-}
-
-fn any_luck() -> impl Strategy<Value = Luck> {
-    prop_oneof![
-        12 => Just(Luck::Good),
-        2 => Just(Luck::Refused),
-        1 => Just(Luck::LostBefore),
-        2 => Just(Luck::LostAfter),
-        2 => Just(Luck::CrashBefore),
-        3 => Just(Luck::CrashAfter),
-        2 => Just(Luck::Bad),
-        1 => Just(Luck::NothingLeft),
-    ]
 }
 
 /// What is outside, and outlives the runner.
@@ -69,19 +48,15 @@ struct Outside {
     agent_runs: u32,
     /// The attempt whose agent came to its end.
     agent_done: Option<u32>,
-    /// Whether the runner was told that it was cut short.
-    cut: bool,
     handed_over: bool,
     pushes: u32,
     pull_requests: u32,
     verdicts: Vec<String>,
-    keys: Vec<(EffectName, String)>,
 }
 
 #[derive(Clone, Default)]
 struct World {
     outside: Arc<Mutex<Outside>>,
-    crash: Arc<Notify>,
 }
 
 impl World {
@@ -92,13 +67,7 @@ impl World {
         };
         Self {
             outside: Arc::new(Mutex::new(outside)),
-            crash: Arc::default(),
         }
-    }
-
-    async fn die<T>(&self) -> T {
-        self.crash.notify_one();
-        std::future::pending().await
     }
 }
 
@@ -219,7 +188,6 @@ impl Outside {
         match effect {
             Effect::Agent(_) => {
                 self.agent_runs += 1;
-                self.cut = true;
                 Some(Outcome::Failed {
                     failure: Failure::AgentTimedOut,
                     cause: String::new(),
@@ -280,27 +248,14 @@ impl Execute for World {
     async fn probe(&self, effect: &Effect, call: &Call) -> Result<Probe, AnswerLost> {
         let luck = self.outside.lock().unwrap().next_luck();
         match luck {
-            Luck::CrashBefore | Luck::CrashAfter => self.die().await,
-            Luck::LostBefore | Luck::LostAfter | Luck::Refused => Err(lost()),
+            Luck::Refused => Err(lost()),
             Luck::Hangs => std::future::pending().await,
             Luck::Good | Luck::Gone | Luck::Bad => Ok(self.outside.lock().unwrap().look(effect, call.attempt)),
-            Luck::NothingLeft => Ok(match self.outside.lock().unwrap().look(effect, call.attempt) {
-                Probe::NotDone(_) => Probe::NotDone(anew()),
-                ended @ Probe::Ended(_) => ended,
-            }),
         }
     }
 
     async fn act(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
-        let luck = {
-            let mut outside = self.outside.lock().unwrap();
-            outside.keys.push((effect.name(), call.key.clone()));
-            outside.next_luck()
-        };
-        let local = matches!(
-            effect,
-            Effect::Clone { .. } | Effect::Agent(_) | Effect::Handover { .. }
-        );
+        let luck = self.outside.lock().unwrap().next_luck();
         let last_time = matches!(
             effect,
             Effect::Start {
@@ -310,47 +265,22 @@ impl Execute for World {
         );
         match luck {
             // Best effort: whatever comes the last time is taken.
-            Luck::Refused | Luck::LostBefore if last_time => return Ok(done(Fact::Started { told: false })),
+            Luck::Refused if last_time => return Ok(done(Fact::Started { told: false })),
             Luck::Gone => return Ok(Outcome::Superseded),
             Luck::Hangs => return std::future::pending().await,
-            Luck::CrashBefore => return self.die().await,
-            // What is local has no answer that could be lost.
-            Luck::Refused | Luck::LostBefore | Luck::LostAfter if local => return Ok(retry()),
             Luck::Refused => return Ok(retry()),
-            Luck::LostBefore => return Err(lost()),
-            Luck::NothingLeft if matches!(effect, Effect::Agent(_)) => {
-                return Ok(Outcome::Retry {
-                    trouble: Trouble::NothingToGoOnIn,
-                    cause: String::new(),
-                    after_ms: None,
-                    left: anew(),
-                });
-            }
             Luck::Bad => {
                 if let Some(outcome) = self.outside.lock().unwrap().end_badly(effect) {
                     return Ok(outcome);
                 }
             }
-            Luck::Good | Luck::LostAfter | Luck::CrashAfter | Luck::NothingLeft => {}
+            Luck::Good => {}
         }
         let outcome = self.outside.lock().unwrap().work(effect, call.attempt);
-        match luck {
-            Luck::LostAfter => Err(lost()),
-            Luck::CrashAfter => self.die().await,
-            Luck::Good
-            | Luck::Refused
-            | Luck::LostBefore
-            | Luck::CrashBefore
-            | Luck::Gone
-            | Luck::Hangs
-            | Luck::Bad
-            | Luck::NothingLeft => {
-                if matches!(&outcome, Outcome::Done { fact: Fact::Token(_) }) {
-                    self.outside.lock().unwrap().sealed = true;
-                }
-                Ok(outcome)
-            }
+        if matches!(&outcome, Outcome::Done { fact: Fact::Token(_) }) {
+            self.outside.lock().unwrap().sealed = true;
         }
+        Ok(outcome)
     }
 
     fn notes(&self) -> Vec<Note> {
@@ -390,13 +320,6 @@ struct Bench {
     told: watch::Sender<Option<Instant>>,
 }
 
-/// How a start ended.
-#[derive(Debug, PartialEq)]
-enum Ended {
-    Crashed,
-    Exited(Exit),
-}
-
 impl Bench {
     fn new(world: World) -> Self {
         Self {
@@ -429,26 +352,12 @@ impl Bench {
     }
 
     /// One start, with the assignment given again, as an operator would.
-    async fn start(&self) -> Ended {
+    async fn start(&self) -> Exit {
         let mut driver = self.driver(policy());
         driver.assign(assignment()).unwrap();
         let live = driver.run().clone();
         assert_eq!(self.replayed(), live);
-        tokio::select! {
-            exit = driver.drive() => Ended::Exited(exit.unwrap()),
-            () = self.world.crash.notified() => Ended::Crashed,
-        }
-    }
-
-    /// Starts until the task is over.
-    async fn until_over(&self) -> Exit {
-        for _ in 0..200 {
-            match self.start().await {
-                Ended::Exited(Exit::Parked | Exit::Undelivered) | Ended::Crashed => {}
-                Ended::Exited(exit) => return exit,
-            }
-        }
-        panic!("the task is never over: {:?}", self.world.outside.lock().unwrap());
+        driver.drive().await.unwrap()
     }
 
     fn replayed(&self) -> Run {
@@ -477,50 +386,12 @@ fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_happens_there_is_one_verdict_and_nothing_is_done_twice(luck in prop::collection::vec(any_luck(), 0..40)) {
-        in_paused_time(async {
-            let bench = Bench::new(World::lucky(luck));
-            let exit = bench.until_over().await;
-            let run = bench.replayed();
-            let outside = bench.world.outside.lock().unwrap();
-            let verdict = run.verdict.clone().unwrap();
-            prop_assert!(outside.tokens_given <= 1 && outside.pushes <= 1 && outside.pull_requests <= 1, "{:?}", outside);
-            prop_assert!(!outside.verdicts.is_empty());
-            prop_assert!(outside.verdicts.iter().all(|v| *v == verdict.body), "{:?}", outside.verdicts);
-            // Once more to mend what a check found.
-            prop_assert!(outside.agent_runs <= 4, "{:?}", outside);
-            if outside.cut {
-                prop_assert_eq!((verdict.kind, verdict.reason), (VerdictKind::Failed, Some(Failure::AgentTimedOut)));
-            }
-            if verdict.body.contains("\"salvaged\"") {
-                prop_assert_eq!((verdict.kind, outside.pushes), (VerdictKind::Failed, 1), "{:?}", outside);
-            }
-            if verdict.kind == VerdictKind::Completed {
-                prop_assert_eq!((outside.pushes, outside.pull_requests), (1, 1));
-                prop_assert!(matches!(exit, Exit::Completed | Exit::NothingToDo), "{:?}", exit);
-            } else {
-                prop_assert!(matches!(exit, Exit::Failed | Exit::NothingToDo), "{:?}", exit);
-            }
-            for effect in EffectName::iter() {
-                let mut keys: Vec<_> = outside.keys.iter().filter(|(e, _)| *e == effect).map(|(_, k)| k).collect();
-                keys.dedup();
-                prop_assert!(keys.len() <= 1, "{:?}", keys);
-            }
-            Ok(())
-        })?;
-    }
-}
-
 #[test]
 fn a_task_that_meets_no_trouble_is_completed_in_one_start() {
     in_paused_time(async {
         let bench = Bench::new(World::default());
-        assert_eq!(bench.start().await, Ended::Exited(Exit::Completed));
-        assert_eq!(bench.start().await, Ended::Exited(Exit::NothingToDo));
+        assert_eq!(bench.start().await, Exit::Completed);
+        assert_eq!(bench.start().await, Exit::NothingToDo);
         assert_eq!(bench.world.outside.lock().unwrap().verdicts.len(), 1);
     });
 }
@@ -534,7 +405,7 @@ fn an_agent_that_is_cut_short_is_saved_and_one_whose_check_is_red_is_asked_once_
                 luck[*call] = Luck::Bad;
             }
             let bench = Bench::new(World::lucky(luck));
-            bench.until_over().await;
+            bench.start().await;
             let outside = bench.world.outside.lock().unwrap();
             assert_eq!((outside.pushes, outside.pull_requests), (1, 1));
             let verdict: serde_json::Value = serde_json::from_str(&outside.verdicts[0]).unwrap();
@@ -559,9 +430,9 @@ fn a_task_that_was_ended_elsewhere_is_superseded_and_nothing_is_sent() {
             let mut luck = vec![Luck::Good; calls_before];
             luck.push(Luck::Gone);
             let bench = Bench::new(World::lucky(luck));
-            assert_eq!(bench.start().await, Ended::Exited(Exit::Superseded), "{calls_before}");
+            assert_eq!(bench.start().await, Exit::Superseded, "{calls_before}");
             assert!(bench.world.outside.lock().unwrap().verdicts.is_empty());
-            assert_eq!(bench.start().await, Ended::Exited(Exit::Superseded));
+            assert_eq!(bench.start().await, Exit::Superseded);
         }
     });
 }
@@ -570,13 +441,13 @@ fn a_task_that_was_ended_elsewhere_is_superseded_and_nothing_is_sent() {
 fn an_api_that_is_away_for_good_fails_the_task_and_the_verdict_waits_for_it() {
     in_paused_time(async {
         let bench = Bench::new(World::lucky(vec![Luck::Refused; 10_000]));
-        assert_eq!(bench.start().await, Ended::Exited(Exit::Undelivered));
+        assert_eq!(bench.start().await, Exit::Undelivered);
         let run = bench.replayed();
         // `started` is given up after 15 s, and then `data` is waited for.
         let reason = run.verdict.clone().and_then(|v| v.reason);
         assert_eq!(reason, Some(Failure::ApiUnreachable));
         bench.world.outside.lock().unwrap().luck.clear();
-        assert_eq!(bench.start().await, Ended::Exited(Exit::Failed));
+        assert_eq!(bench.start().await, Exit::Failed);
         let outside = bench.world.outside.lock().unwrap();
         assert_eq!(outside.verdicts, [run.verdict.unwrap().body.clone()]);
     });
@@ -674,6 +545,6 @@ fn parked_the_task_is_left_to_the_next_start_and_that_is_no_crash() {
         assert_eq!(driver.drive().await.unwrap(), Exit::Parked);
         bench.told.send_replace(None);
         assert_eq!(bench.replayed().stalled_boots, 0);
-        assert_eq!(bench.start().await, Ended::Exited(Exit::Completed));
+        assert_eq!(bench.start().await, Exit::Completed);
     });
 }
