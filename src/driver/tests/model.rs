@@ -344,6 +344,15 @@ impl Life {
                 return;
             }
         }
+        if outside.cut {
+            let reason = (verdict.kind, verdict.reason);
+            assert_eq!(reason, (VerdictKind::Failed, Some(Failure::AgentTimedOut)));
+        }
+        if verdict.body.contains("\"salvaged\"") {
+            assert_eq!((verdict.kind, did(EffectName::Push)), (VerdictKind::Failed, 1));
+        }
+        // Once more to mend what a check found.
+        assert!(did(EffectName::Agent) <= policy().agent_attempts + 1);
         let told = run.acknowledged.map(|(ack, _)| ack).unwrap();
         if told == Ack::EndedElsewhere {
             return;
@@ -408,15 +417,25 @@ fn cases() -> u32 {
     }
 }
 
+/// As many lives at once as there are cores: none knows of another.
+fn threads() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores).unwrap()
+}
+
 prop_state_machine! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases().div_ceil(threads()), ..ProptestConfig::default() })]
 
     fn lives(sequential 8..60 => Lives);
 }
 
 #[test]
 fn whatever_happens_nothing_acknowledged_is_lost_nothing_is_done_twice_and_there_is_one_verdict() {
-    lives();
+    std::thread::scope(|scope| {
+        for _ in 0..threads() {
+            scope.spawn(lives);
+        }
+    });
     let of = |what: &AtomicU64| what.load(Ordering::Relaxed);
     println!(
         "proof: model: {} cases, {} operations, {} crashes, {} restarts, 0 acknowledged rows lost, 0 effects done twice",

@@ -47,6 +47,8 @@ pub(super) struct Outside {
     pub(super) fate: Option<Fate>,
     pub(super) dead: bool,
     pub(super) ended_elsewhere: bool,
+    /// The runner was told that its agent was cut short.
+    pub(super) cut: bool,
     /// Heads that were acknowledged: the rows must be there for ever.
     pub(super) acknowledged: Vec<Head>,
     pub(super) live: Option<Run>,
@@ -311,7 +313,10 @@ impl Outside {
                 after_ms: None,
                 left: anew(),
             },
-            Fate::Bad => Self::ended_badly(effect)?,
+            Fate::Bad => {
+                self.cut |= name == EffectName::Agent;
+                Self::ended_badly(effect)?
+            }
             Fate::Good
             | Fate::Twice
             | Fate::LostAfter
