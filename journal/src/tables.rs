@@ -111,7 +111,7 @@ pub(crate) fn read_rows(
 }
 
 fn stream_rows(conn: &Connection, walk: &mut Walk, cited: Cited, each: &mut impl FnMut(&Row)) -> rusqlite::Result<()> {
-    let mut blob = conn.prepare("SELECT 1 FROM blob WHERE sha256 = ?1")?;
+    let mut cited = cited;
     let mut statement = conn.prepare(&walk.select())?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -120,12 +120,30 @@ fn stream_rows(conn: &Connection, walk: &mut Walk, cited: Cited, each: &mut impl
             break;
         }
         if let (Read::Columns { columns, .. }, Cited::Looked) = (&read, cited) {
-            for sha256 in columns.blobs.unwrap_or_default().chunks_exact(32) {
-                if let (false, Some(sha256)) = (blob.exists([sha256])?, Hash::from_slice(sha256)) {
-                    let seq = walk.next_seq() - 1;
-                    walk.problems.push(Problem::BlobMissing { sha256, seq });
+            let looked = look_for(conn, columns.blobs.unwrap_or_default(), walk);
+            match looked {
+                // The rows can be read all the same.
+                Err(error) if is_damage(&error) => {
+                    let cause = error.to_string();
+                    walk.problems.push(Problem::Blobs { cause });
+                    cited = Cited::Trusted;
                 }
+                looked => looked?,
             }
+        }
+    }
+    Ok(())
+}
+
+/// Looks for the blobs that came with the row that the walk is at.
+fn look_for(conn: &Connection, names: &[u8], walk: &mut Walk) -> rusqlite::Result<()> {
+    for name in names.chunks_exact(32) {
+        let there = conn
+            .prepare_cached("SELECT 1 FROM blob WHERE sha256 = ?1")?
+            .exists([name])?;
+        if let (false, Some(sha256)) = (there, Hash::from_slice(name)) {
+            let seq = walk.next_seq() - 1;
+            walk.problems.push(Problem::BlobMissing { sha256, seq });
         }
     }
     Ok(())

@@ -269,3 +269,11 @@ fn a_view_in_the_journals_place_is_not_read() {
     assert!(!summary.whole());
     assert!(!snapshot.verify(None).unwrap().whole());
 }
+
+#[test]
+fn blobs_that_cannot_be_read_take_no_row_with_them() {
+    let (summary, good) = tampered("ALTER TABLE blob RENAME COLUMN sha256 TO name");
+    assert_eq!(good, all_but(&[]));
+    let blobs = |problem: &Problem| matches!(problem, Problem::Blobs { .. });
+    assert!(summary.problems.iter().any(blobs), "{:?}", summary.problems);
+}
