@@ -103,10 +103,16 @@ fn open_locked(path: &Path, place: &Place, machine: &Machine, known: Known) -> R
 
 /// Looks at the machine in the database file alone: `immutable` reads without a lock, a log or any other file,
 /// and what a journal begins with is in the file from its first moment.
+///
+/// Where a checkpoint was cut short, the file alone is no database: its first page may already speak of pages that are
+/// in the log alone. So damage is a verdict only where there is no log; [`verify`] looks at the two together.
 fn refuse_another_machine(place: &Place, machine: &Machine) -> Result<(), OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(immutable_uri(&place.database), flags).map_err(sqlite)?;
-    let found = tables::machine(&conn).map_err(|error| damaged(error, |cause| Problem::Machine { cause }))?;
+    let found = match tables::machine(&conn) {
+        Err(error) if tables::is_damage(&error) && log_bytes(place) > 0 => return Ok(()),
+        found => found.map_err(|error| damaged(error, |cause| Problem::Machine { cause }))?,
+    };
     if found == machine.name {
         Ok(())
     } else {
@@ -115,6 +121,10 @@ fn refuse_another_machine(place: &Place, machine: &Machine) -> Result<(), OpenEr
             expected: machine.name.clone(),
         })
     }
+}
+
+fn log_bytes(place: &Place) -> u64 {
+    fs::metadata(&place.log).map_or(0, |meta| meta.len())
 }
 
 fn immutable_uri(path: &Path) -> PathBuf {
@@ -136,7 +146,7 @@ fn immutable_uri(path: &Path) -> PathBuf {
 /// Makes a new journal under another name, syncs it, and gives it its own: a crash leaves nothing or the whole.
 fn create(place: &Place, schema: &Schema, machine: &Machine) -> Result<(), OpenError> {
     // Rows in a log whose database is gone: whoever took it away has to take the log away as well.
-    let bytes = fs::metadata(&place.log).map_or(0, |meta| meta.len());
+    let bytes = log_bytes(place);
     if bytes > 0 {
         return Err(OpenError::Corrupt(Problem::DatabaseGone { bytes }));
     }

@@ -122,6 +122,33 @@ fn a_newer_schema_is_left_alone_and_named() {
     assert!(matches!(error, OpenError::NewerSchema { found: 2 }), "{error}");
 }
 
+/// The pages are still in the log, so that whatever the checkpoint had written of them is written again.
+#[test]
+fn a_checkpoint_that_was_cut_short_after_any_page_loses_no_row() {
+    const PAGE: usize = 4096;
+    let (_directory, path) = place();
+    let mut journal = lived(&path);
+    // So many that the file grows.
+    for _ in 0..8 {
+        let body = format!("{{\"text\": \"{}\"}}", "x".repeat(PAGE));
+        journal.append(9, &[crate::note(&body)], &[]).unwrap();
+    }
+    let head = journal.head();
+    drop(journal);
+    let log = path.with_file_name("journal.db-wal");
+    let (before, frames) = (fs::read(&path).unwrap(), fs::read(&log).unwrap());
+    open(&path).close().unwrap();
+    let after = fs::read(&path).unwrap();
+    assert!(after.len() > before.len(), "the file grows");
+    for pages in 0..=after.len() / PAGE {
+        let (written, rest) = (&after[..pages * PAGE], before.get(pages * PAGE..).unwrap_or_default());
+        fs::write(&path, [written, rest].concat()).unwrap();
+        fs::write(&log, &frames).unwrap();
+        let journal = Journal::open(&path, &machine()).map(|opened| opened.journal.head());
+        assert_eq!(journal.unwrap(), head, "{pages} pages were written");
+    }
+}
+
 #[test]
 fn another_machines_journal_is_left_alone_and_named() {
     for clean in [true, false] {
