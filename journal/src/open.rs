@@ -144,6 +144,7 @@ fn immutable_uri(path: &Path) -> PathBuf {
 }
 
 /// Makes a new journal under another name, syncs it, and gives it its own: a crash leaves nothing or the whole.
+/// [`connect`] syncs the name.
 fn create(place: &Place, schema: &Schema, machine: &Machine) -> Result<(), OpenError> {
     // Rows in a log whose database is gone: whoever took it away has to take the log away as well.
     let bytes = log_bytes(place);
@@ -168,7 +169,6 @@ fn create(place: &Place, schema: &Schema, machine: &Machine) -> Result<(), OpenE
         File::open(&place.fresh)?.sync_all()?;
         remove_if_there(&place.log)?;
         fs::rename(&place.fresh, &place.database)?;
-        place::sync_names(&place.directory)?;
         Ok(Ok(()))
     };
     made().map_err(in_directory(&place.directory))?.map_err(sqlite)
@@ -191,6 +191,9 @@ fn connect(place: &Place, schema: &'static Schema, machine: &Machine) -> Result<
         let mut conn = prepare(&place.database)?;
         let (walk, rows) = verify(&conn, schema, machine)?;
         settle(&mut conn, machine)?;
+        // The database's name and the log's, whichever start made them. SQLite would sync the log's by itself with the
+        // first row, and go on where that fails.
+        place::sync_names(&place.directory).map_err(in_directory(&place.directory))?;
         Ok((conn, walk, rows))
     })();
     match verified {

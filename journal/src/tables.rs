@@ -31,7 +31,8 @@ pub(crate) fn create(path: &Path, schema: &Schema, machine: &Machine) -> rusqlit
         add_edge(&tx, src, dst)?;
     }
     tx.commit()?;
-    // The last connection's end moves everything from the log into the file and removes the log.
+    // The last connection's end would do this too, and say nothing where it fails.
+    crate::journal::checkpoint(&conn)?;
     conn.close().map_err(|(_, error)| error)
 }
 
