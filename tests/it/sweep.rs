@@ -17,7 +17,7 @@ mod random;
 
 /// What a task that was killed somewhere has to have come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expected {
+pub(crate) enum Expected {
     Completed,
     /// Its check stayed red.
     Draft,
@@ -184,7 +184,7 @@ async fn is_over(place: CrashPoint, outside: &Outside, bench: &Bench) {
     ended(outside, bench, expected, code, &place.to_string()).await;
 }
 
-async fn ended(outside: &Outside, bench: &Bench, expected: Expected, code: i32, place: &str) {
+pub(crate) async fn ended(outside: &Outside, bench: &Bench, expected: Expected, code: i32, place: &str) {
     if std::env::var_os("SWEEP_PLACE").is_some() {
         for row in bench.dump() {
             println!("{row}");
@@ -201,10 +201,8 @@ async fn ended(outside: &Outside, bench: &Bench, expected: Expected, code: i32, 
     let rows = bench.dump();
     let count = |kind: &str| rows.iter().filter(|row| row["kind"] == kind).count();
     assert_eq!((count("verdict"), count("ack")), (1, 1), "{place}");
-    assert!(
-        files_with(bench.dir.path(), CANARY).is_empty(),
-        "{place}: the token is on disk"
-    );
+    let holding = files_with(bench.dir.path(), CANARY);
+    assert!(holding.is_empty(), "{place}: the token is on disk: {holding:?}");
     let commits = || {
         outside.remote(&[
             "rev-list",
