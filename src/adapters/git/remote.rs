@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -238,7 +239,7 @@ impl PrivateRepository {
         path.file_name().unwrap_or_default().to_owned()
     }
 
-    /// Removes the repository and every unfinished one beside it.
+    /// Removes the repository, and every unfinished one beside it that nobody writes into.
     fn remove_leftovers(&self) -> Result<(), GitError> {
         let prefix = self.partial_prefix();
         for entry in entries(parent(&self.dir))? {
@@ -247,7 +248,11 @@ impl PrivateRepository {
                 .as_encoded_bytes()
                 .starts_with(prefix.as_encoded_bytes())
             {
-                tree::remove(&entry.path())?;
+                match tree::remove(&entry.path()) {
+                    // A killed runner's git still writes into it. It has a name of its own, so nobody has to wait.
+                    Err(GitError::Io { source, .. }) if source.kind() == ErrorKind::DirectoryNotEmpty => {}
+                    other => other?,
+                }
             }
         }
         tree::remove(&self.dir)
