@@ -69,6 +69,11 @@ pub(crate) fn edges(conn: &Connection) -> rusqlite::Result<Edges> {
 
 /// Whether an error says that the file is damaged, and not that the machine that reads it is.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    // A page that ends early is no failure of the disk: the file was cut.
+    let cut = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
+    if error.sqlite_error().is_some_and(cut) {
+        return true;
+    }
     !matches!(
         error.sqlite_error_code(),
         Some(

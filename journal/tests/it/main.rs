@@ -4,8 +4,10 @@
 
 mod append;
 mod damage;
+mod faults;
 mod killed;
 mod opening;
+mod power;
 mod rules;
 mod snapshot;
 
@@ -112,4 +114,9 @@ fn lived(path: &Path) -> Journal {
         journal.append(time, &entries, blobs).unwrap();
     }
     journal
+}
+
+/// Whether the proofs run at their nightly size.
+fn whole_proof() -> bool {
+    std::env::var_os("PROOF").is_some_and(|size| size == "whole")
 }
