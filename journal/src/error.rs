@@ -172,3 +172,23 @@ impl ReadError {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_journal_is_still_a_journal() {
+        for nothing in [
+            ReadError::Absent,
+            ReadError::Empty,
+            ReadError::NotAJournal(Foreign::NotAFile),
+            ReadError::NewerSchema { found: 9 },
+        ] {
+            assert!(nothing.is_not_a_journal(), "{nothing}");
+        }
+        for something in [ReadError::BlobAltered(Hash::ZERO), ReadError::Unsteady] {
+            assert!(!something.is_not_a_journal(), "{something}");
+        }
+    }
+}

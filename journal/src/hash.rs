@@ -106,6 +106,7 @@ mod tests {
         let hash = Hash::of(b"abc");
         let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hash.to_string(), text);
+        assert_eq!(format!("{hash:?}"), format!("Hash({text})"));
         assert_eq!(text.parse::<Hash>(), Ok(hash));
         assert_eq!(serde_json::to_string(&hash).unwrap(), format!("\"{text}\""));
         assert_eq!(serde_json::from_str::<Hash>(&format!("\"{text}\"")).unwrap(), hash);

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use crate::place::WITHOUT_SURPRISE;
 
 /// An exclusive lock (flock) on a file of its own: the database's own locks go with any descriptor of it that is
 /// closed, this one only with its holder.
@@ -51,7 +51,7 @@ impl Lock {
                 .create(true)
                 .truncate(false)
                 .mode(0o600)
-                .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits())
+                .custom_flags(WITHOUT_SURPRISE.bits())
                 .open(path)?;
             match file.try_lock() {
                 Ok(()) => {}
@@ -129,5 +129,30 @@ mod tests {
         std::os::unix::fs::symlink(here.path().join("elsewhere"), &path).unwrap();
         assert!(matches!(Lock::take(&path), Err(NoLock::Io(_))));
         assert!(!here.path().join("elsewhere").exists());
+    }
+
+    #[test]
+    fn a_lock_ends_with_its_holder_even_where_a_child_still_shares_it() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("lock");
+        let lock = Lock::take(&path).unwrap();
+        // As a child has it between fork and exec: another descriptor of the same open file.
+        let childs = lock.file.try_clone().unwrap();
+        drop(lock);
+        Lock::take(&path).unwrap();
+        drop(childs);
+    }
+
+    #[test]
+    fn a_lock_counts_only_while_its_file_has_the_name() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("lock");
+        let file = File::create(&path).unwrap();
+        assert!(still_named(&file, &path).unwrap());
+        fs::rename(&path, here.path().join("old")).unwrap();
+        assert!(!still_named(&file, &path).unwrap(), "nothing has the name");
+        fs::write(&path, b"").unwrap();
+        assert!(!still_named(&file, &path).unwrap(), "another file has the name");
+        assert!(still_named(&file, &path.join("below")).is_err(), "nobody can tell");
     }
 }

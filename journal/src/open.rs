@@ -107,7 +107,9 @@ fn open_locked(path: &Path, place: &Place, machine: &Machine, known: Known) -> R
 /// Where a checkpoint was cut short, the file alone is no database: its first page may already speak of pages that are
 /// in the log alone. So damage is a verdict only where there is no log; [`verify`] looks at the two together.
 fn refuse_another_machine(place: &Place, machine: &Machine) -> Result<(), OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        .union(OpenFlags::SQLITE_OPEN_URI)
+        .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
     let conn = Connection::open_with_flags(immutable_uri(&place.database), flags).map_err(sqlite)?;
     let found = match tables::machine(&conn) {
         Err(error) if tables::is_damage(&error) && log_bytes(place) > 0 => return Ok(()),
@@ -209,7 +211,7 @@ fn connect(place: &Place, schema: &'static Schema, machine: &Machine) -> Result<
 }
 
 fn prepare(database: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let flags = tables::THAT_IS_THERE.union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
     let conn = Connection::open_with_flags(database, flags).map_err(sqlite)?;
     // A connection that is merely dropped writes nothing: not after a refusal, and not after a failed sync.
     for (config, name) in [
@@ -365,6 +367,44 @@ mod tests {
             error.to_string(),
             "SQLite answers \"\" for recursive_trigers, not \"1\""
         );
+    }
+
+    fn failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)
+    }
+
+    #[test]
+    fn what_sqlite_says_has_the_journals_own_words() {
+        use rusqlite::ffi;
+        for busy in [ffi::SQLITE_BUSY, ffi::SQLITE_LOCKED] {
+            assert!(matches!(sqlite(failure(busy)), OpenError::Locked { pid: None }));
+        }
+        assert!(matches!(
+            sqlite(failure(ffi::SQLITE_NOTADB)),
+            OpenError::NotAJournal(Foreign::NotADatabase)
+        ));
+        assert!(matches!(sqlite(failure(ffi::SQLITE_IOERR)), OpenError::Sqlite(_)));
+        assert!(matches!(in_file(failure(ffi::SQLITE_IOERR)), OpenError::Sqlite(_)));
+        assert!(matches!(
+            in_file(failure(ffi::SQLITE_CORRUPT)),
+            OpenError::Corrupt(Problem::Pages { .. })
+        ));
+    }
+
+    #[test]
+    fn a_directory_that_refuses_is_told_from_a_disk_that_fails() {
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+            assert!(is_unwritable(&kind.into()));
+        }
+        assert!(!is_unwritable(&ErrorKind::StorageFull.into()));
+    }
+
+    #[test]
+    fn a_leftover_that_cannot_be_removed_is_an_error() {
+        let here = tempfile::tempdir().unwrap();
+        remove_if_there(&here.path().join("absent")).unwrap();
+        assert!(remove_if_there(here.path()).is_err());
+        assert!(here.path().exists());
     }
 
     #[test]

@@ -68,14 +68,19 @@ pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
 pub(crate) fn sync_names(directory: &Path) -> io::Result<()> {
     let sync = |directory: &Path| File::open(directory)?.sync_all();
     sync(directory)?;
-    for above in directory.ancestors().skip(1) {
-        match sync(above) {
-            // Not ours to read, so not ours to have made; or a file system that has no such sync.
-            Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => {}
-            synced => synced?,
-        }
+    directory
+        .ancestors()
+        .skip(1)
+        .try_for_each(|above| where_we_can(sync(above)))
+}
+
+/// A sync that cannot be done is none that is missing: the directory is not ours to read, so not ours to have made,
+/// or its file system has no such sync.
+fn where_we_can(synced: io::Result<()>) -> io::Result<()> {
+    match synced {
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidInput) => Ok(()),
+        synced => synced,
     }
-    Ok(())
 }
 
 /// The name of the network file system that a path is on, or would be made on. Locks and syncs cannot be trusted there.
@@ -136,10 +141,13 @@ impl FileHead {
     }
 }
 
-/// Opens a file for reading that could be anything: no symbolic link is followed, no FIFO is waited for.
+/// How a file is opened that could be anything: no symbolic link is followed, no FIFO is waited for.
+pub(crate) const WITHOUT_SURPRISE: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK);
+
+/// Opens a file for reading that could be anything.
 pub(crate) fn open_unknown(path: &Path) -> io::Result<Option<File>> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    match OpenOptions::new().read(true).custom_flags(flags.bits()).open(path) {
+    let flags = WITHOUT_SURPRISE.bits();
+    match OpenOptions::new().read(true).custom_flags(flags).open(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -219,5 +227,60 @@ mod tests {
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let file = open_unknown(&path).unwrap().unwrap();
         assert_eq!(FileHead::of(&file).unwrap(), FileHead::Foreign(Foreign::NotAFile));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_an_error_and_not_absent() {
+        let here = tempfile::tempdir().unwrap();
+        let file = here.path().join("file");
+        fs::write(&file, [0; 200]).unwrap();
+        let (absent, below) = (here.path().join("absent"), file.join("below"));
+        assert!(open_unknown(&absent).unwrap().is_none());
+        assert!(open_unknown(&below).is_err());
+        assert!(open_shared(&absent).unwrap().is_none());
+        assert!(open_shared(&below).is_err());
+        assert_eq!(
+            Place::of(&absent).unwrap().database,
+            fs::canonicalize(here.path()).unwrap().join("absent")
+        );
+        assert!(Place::of(&below).is_err());
+        let for_writing_alone = OpenOptions::new().write(true).open(&file).unwrap();
+        assert!(FileHead::of(&for_writing_alone).is_err());
+        let link = here.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(open_unknown(&link).is_err());
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_current_directory() {
+        assert_eq!(parent(Path::new("journal.db")), Path::new("."));
+        assert_eq!(parent(Path::new("state/journal.db")), Path::new("state"));
+    }
+
+    #[test]
+    fn only_a_directory_that_is_not_ours_goes_unsynced() {
+        let here = tempfile::tempdir().unwrap();
+        sync_names(&fs::canonicalize(here.path()).unwrap()).unwrap();
+        assert!(sync_names(&here.path().join("absent")).is_err());
+        // Its parent, by the letters of it, is a name of nothing.
+        assert!(sync_names(Path::new("src")).is_err());
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::InvalidInput] {
+            where_we_can(Err(kind.into())).unwrap();
+        }
+        let eio = io::Error::from_raw_os_error(nix::libc::EIO);
+        assert!(where_we_can(Err(eio)).is_err());
+    }
+
+    #[test]
+    fn a_database_is_held_no_longer_than_its_connection() {
+        let here = tempfile::tempdir().unwrap();
+        let made = |name| File::create(here.path().join(name)).unwrap();
+        let first = hold(made("first")).unwrap();
+        let id = file_id(&first.metadata().unwrap());
+        let is_held = || HELD.lock().unwrap().iter().any(|(held, _)| *held == id);
+        assert!(is_held());
+        drop(first);
+        hold(made("second")).unwrap();
+        assert!(!is_held());
     }
 }

@@ -213,4 +213,19 @@ mod tests {
         assert_eq!(list.len(), 501);
         assert_eq!(list[500], Problem::More { count: 501 });
     }
+
+    #[test]
+    fn rows_that_are_no_neighbours_are_two_problems() {
+        let apart = [
+            Problem::Altered { from: 1, to: 1 },
+            Problem::Altered { from: 3, to: 3 },
+            Problem::Unlinked { from: 4, to: 4 },
+            Problem::Unlinked { from: 7, to: 7 },
+        ];
+        let mut problems = Problems::default();
+        for problem in apart.clone() {
+            problems.push(problem);
+        }
+        assert_eq!(problems.into_list(), apart);
+    }
 }

@@ -1,12 +1,12 @@
 //! Reading a journal of the dead, of the living, or on read-only media: from a private copy.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io::{self, BufReader, ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use crate::entry::Row;
@@ -93,13 +93,7 @@ impl Snapshot {
             }
         };
         let conn = connect(&copy).map_err(ReadError::Sqlite)?;
-        let machine = match tables::machine(&conn) {
-            Ok(machine) => Ok(machine),
-            Err(error) if tables::is_damage(&error) => Err(Problem::Machine {
-                cause: error.to_string(),
-            }),
-            Err(error) => return Err(ReadError::Sqlite(error)),
-        };
+        let machine = read_or_damaged(tables::machine(&conn), |cause| Problem::Machine { cause })?;
         let same = tables::check_schema(&conn, schema, &mut |p| problems.push(p));
         noted(same, &mut problems, |cause| Problem::Pages { cause })?;
         Ok(Self {
@@ -187,20 +181,26 @@ impl Snapshot {
     }
 }
 
-/// What was read, or a problem where damage kept it from being read.
+/// What was read, or the problem where damage kept it from being read.
+fn read_or_damaged<T>(
+    result: rusqlite::Result<T>,
+    problem: impl FnOnce(String) -> Problem,
+) -> Result<Result<T, Problem>, ReadError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) if tables::is_damage(&error) => Ok(Err(problem(error.to_string()))),
+        Err(error) => Err(ReadError::Sqlite(error)),
+    }
+}
+
+/// What was read; where damage kept it from being read, that is one of the problems.
 fn noted<T>(
     result: rusqlite::Result<T>,
     problems: &mut Problems,
     problem: impl FnOnce(String) -> Problem,
 ) -> Result<Option<T>, ReadError> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if tables::is_damage(&error) => {
-            problems.push(problem(error.to_string()));
-            Ok(None)
-        }
-        Err(error) => Err(ReadError::Sqlite(error)),
-    }
+    let read = read_or_damaged(result, problem)?;
+    Ok(read.map_err(|problem| problems.push(problem)).ok())
 }
 
 fn summary(rows: u64, head: Head, problems: Problems) -> Summary {
@@ -212,8 +212,7 @@ fn summary(rows: u64, head: Head, problems: Problems) -> Summary {
 }
 
 fn connect(copy: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(copy, flags)?;
+    let conn = Connection::open_with_flags(copy, tables::THAT_IS_THERE)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     for (pragma, value) in [
@@ -256,24 +255,26 @@ fn copy_once(place: &Place, copy: &Path) -> Result<FileHead, ReadError> {
 
 /// Reads by position: the descriptor may be a living journal's own.
 fn copy_bytes(from: &File, to: &Path) -> io::Result<()> {
-    let to = OpenOptions::new()
+    let mut to = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .open(to)?;
-    let mut buffer = vec![0; 256 * 1024];
-    let mut at = 0;
-    loop {
-        match from.read_at(&mut buffer, at) {
-            Ok(0) => return Ok(()),
-            Ok(length) => {
-                to.write_all_at(&buffer[..length], at)?;
-                at += length as u64;
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    let from = ByPosition { file: from, at: 0 };
+    io::copy(&mut BufReader::with_capacity(256 * 1024, from), &mut to).map(drop)
+}
+
+struct ByPosition<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for ByPosition<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.file.read_at(buffer, self.at)?;
+        self.at += length as u64;
+        Ok(length)
     }
 }
 
@@ -316,3 +317,6 @@ fn of_file(path: &Path) -> impl Fn(io::Error) -> ReadError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

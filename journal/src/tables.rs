@@ -12,12 +12,14 @@ use crate::problem::Problem;
 use crate::schema::{self, Schema};
 use crate::walk::{Edges, Next, Walk};
 
+/// How a database is opened that is there already; one thread has it.
+pub(crate) const THAT_IS_THERE: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE.union(OpenFlags::SQLITE_OPEN_NO_MUTEX);
+
 /// Makes a whole journal without rows, in a file that nobody has by its name yet.
 ///
 /// The caller syncs the file and then gives it its name, so a crash leaves nothing or the whole.
 pub(crate) fn create(path: &Path, schema: &Schema, machine: &Machine) -> rusqlite::Result<()> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let mut conn = Connection::open_with_flags(path, flags)?;
+    let mut conn = Connection::open_with_flags(path, THAT_IS_THERE)?;
     // The caller's one sync of the whole file is what counts; until then nobody knows the file.
     conn.pragma_update(None, "synchronous", "OFF")?;
     conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
@@ -222,4 +224,59 @@ pub(crate) fn check_pages(conn: &Connection, problem: &mut impl FnMut(Problem)) 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+    use crate::schema::V1;
+
+    #[test]
+    fn a_disk_that_fails_is_not_called_damage() {
+        let damage = |code| is_damage(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in [
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_NOMEM,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_PERM,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_LOCKED,
+        ] {
+            assert!(!damage(code), "{code}");
+        }
+        // SQLITE_ERROR: a table or a column is not there.
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_ERROR] {
+            assert!(damage(code), "{code}");
+        }
+        assert!(damage_of_a_type(), "a column of a wrong type");
+    }
+
+    fn damage_of_a_type() -> bool {
+        let conn = Connection::open_in_memory().unwrap();
+        let number = conn.query_row("SELECT x'00'", [], |row| row.get::<_, i64>(0));
+        is_damage(&number.unwrap_err())
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_now_are_not_called_damaged() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("j.db");
+        let other = Connection::open(&path).unwrap();
+        V1.make_tables(&other).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let conn = Connection::open(&path).unwrap();
+        conn.busy_timeout(std::time::Duration::ZERO).unwrap();
+        let mut walk = Walk::new(&V1, "test".to_owned(), Edges::default());
+        let read = read_rows(&conn, &mut walk, Cited::Looked, &mut |row| panic!("{row:?}"));
+        assert_eq!(read.unwrap_err().sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+        assert_eq!(walk.problems.into_list(), []);
+        let blob = crate::journal::right_blob(&conn, &Hash::ZERO);
+        assert!(matches!(blob, Err(crate::error::ReadError::Sqlite(_))), "{blob:?}");
+        other.execute_batch("ROLLBACK; DROP TABLE blob").unwrap();
+        let blob = crate::journal::right_blob(&conn, &Hash::ZERO);
+        assert!(matches!(blob, Err(crate::error::ReadError::BlobAltered(_))), "{blob:?}");
+    }
 }

@@ -292,3 +292,6 @@ impl Past {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
