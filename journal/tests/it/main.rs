@@ -5,6 +5,7 @@
 mod append;
 mod damage;
 mod faults;
+mod foreign;
 mod killed;
 mod opening;
 mod power;

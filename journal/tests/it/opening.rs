@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use crate::{boot, enter, lived, machine, open, place};
 
-fn refusal(path: &Path) -> OpenError {
+pub(crate) fn refusal(path: &Path) -> OpenError {
     Journal::open(path, &machine()).map(drop).unwrap_err()
 }
 
@@ -28,7 +28,7 @@ fn contents(directory: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// Refused, and nothing was changed or left behind.
-fn refused_untouched(path: &Path) -> OpenError {
+pub(crate) fn refused_untouched(path: &Path) -> OpenError {
     let directory = path.parent().unwrap();
     let before = contents(directory);
     let error = refusal(path);
