@@ -141,7 +141,8 @@ impl FileHead {
     }
 }
 
-/// How a file is opened that could be anything: no symbolic link is followed, no FIFO is waited for.
+/// How a file is opened that could be anything: no symbolic link is followed, no FIFO is waited for. (The standard
+/// library adds `O_CLOEXEC` to whatever it opens.)
 pub(crate) const WITHOUT_SURPRISE: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK);
 
 /// Opens a file for reading that could be anything.

@@ -89,6 +89,7 @@ fn the_version_of_new_journals_is_the_newest_that_is_known() {
     assert_eq!(versions, (1..=SCHEMA).collect::<Vec<_>>(), "none is taken away");
     assert_eq!(ALL.find(0).unwrap_err(), Unknown::NeverWritten);
     assert_eq!(ALL.find(SCHEMA + 1).unwrap_err(), Unknown::Newer);
+    assert_eq!(format!("{V1:?}"), "Schema(1)");
 }
 
 #[test]
