@@ -8,7 +8,7 @@ const MOST: usize = 22;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_task_syncs_its_journal_at_most_22_times() {
-    let bare = syncs(|outside| Bench::new(outside)).await;
+    let bare = syncs(Bench::new).await;
     let full = syncs(crate::disk::bench).await;
     // Each of its two further effects is one transaction more: its outcome goes with the next one's intent.
     assert_eq!(full, bare + 2, "set-up and check");
