@@ -529,11 +529,9 @@ pub fn backoff_ms(misses: u32, seed: &str) -> Millis {
     let ceiling = BACKOFF_BASE_MS
         .saturating_mul(1 << misses.saturating_sub(1).min(16))
         .min(BACKOFF_CAP_MS);
-    let digest = Sha256::digest(format!("{seed}/{misses}"));
-    let draw = digest
-        .iter()
-        .take(4)
-        .fold(0_i64, |sum, byte| (sum << 8) | i64::from(*byte));
+    let digest: [u8; 32] = Sha256::digest(format!("{seed}/{misses}")).into();
+    let [a, b, c, d, ..] = digest;
+    let draw = i64::from(u32::from_be_bytes([a, b, c, d]));
     // Never nothing at all: a tenth of the ceiling is the floor, so that a server that is down is not hammered.
     ceiling / 10 + draw % (ceiling - ceiling / 10)
 }
