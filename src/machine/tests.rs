@@ -9,7 +9,11 @@ use super::*;
 use crate::machine::transition::fold;
 use oracle::{Changed, EDGES, Op, Oracle, any_op, assignment, fact};
 
+mod bounds;
+mod ends;
+mod facts;
 mod oracle;
+mod patience;
 mod work;
 
 fn policy() -> Policy {

@@ -94,7 +94,7 @@ impl Tended<'_> {
 
     /// How often it may be: to mend what a check found it is started once more.
     fn starts(&self, policy: &Policy) -> u32 {
-        let once_more = self.progress.to_be_mended().is_some() || self.progress.first_check.is_some();
+        let once_more = self.progress.to_be_mended().is_some();
         policy.agent_attempts.saturating_add(once_more.into())
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 /// What an attempt of the agent took.
-fn took(ran_ms: Millis, turns: u64, micro_usd: u64) -> Left {
+pub(super) fn took(ran_ms: Millis, turns: u64, micro_usd: u64) -> Left {
     Left {
         effort: Effort {
             ran_ms,
@@ -15,7 +15,7 @@ fn took(ran_ms: Millis, turns: u64, micro_usd: u64) -> Left {
     }
 }
 
-fn anew() -> Outcome {
+pub(super) fn anew() -> Outcome {
     Outcome::Retry {
         trouble: Trouble::NothingToGoOnIn,
         cause: String::new(),
@@ -27,7 +27,7 @@ fn anew() -> Outcome {
     }
 }
 
-fn red(end: CommandEnd) -> Outcome {
+pub(super) fn red(end: CommandEnd) -> Outcome {
     Outcome::Done {
         fact: Fact::Checked(CommandRun {
             end,
@@ -37,7 +37,7 @@ fn red(end: CommandEnd) -> Outcome {
     }
 }
 
-fn said(summary: &str) -> Outcome {
+pub(super) fn said(summary: &str) -> Outcome {
     let report = AgentReport {
         summary: Some(summary.to_owned()),
         session_id: Some("a conversation".to_owned()),
@@ -49,13 +49,13 @@ fn said(summary: &str) -> Outcome {
 }
 
 /// A history that is told effect by effect: each is the next attempt of its kind.
-struct Told {
-    history: Vec<Event>,
-    policy: Policy,
+pub(super) struct Told {
+    pub(super) history: Vec<Event>,
+    pub(super) policy: Policy,
 }
 
 impl Told {
-    fn cloned() -> Self {
+    pub(super) fn cloned() -> Self {
         let mut history = up_to(EffectName::Agent);
         history.pop();
         let policy = Policy {
@@ -65,11 +65,11 @@ impl Told {
         Self { history, policy }
     }
 
-    fn run(&self) -> Run {
+    pub(super) fn run(&self) -> Run {
         fold(&self.history).unwrap()
     }
 
-    fn then(mut self, effect: EffectName, outcome: Outcome) -> Self {
+    pub(super) fn then(mut self, effect: EffectName, outcome: Outcome) -> Self {
         let attempt = self.run().tally(effect).attempts + 1;
         self.history.push(Event::Intended {
             effect,
@@ -82,18 +82,18 @@ impl Told {
     }
 
     /// What comes next, long after any back-off.
-    fn plan_at(&self, now: Millis) -> Plan {
+    pub(super) fn plan_at(&self, now: Millis) -> Plan {
         plan(&self.run(), at(now), &self.policy)
     }
 
-    fn next(&self) -> Effect {
+    pub(super) fn next(&self) -> Effect {
         match self.plan_at(60_000) {
             Plan::Do { effect, .. } => effect,
             other => panic!("{other:?}"),
         }
     }
 
-    fn agent(&self) -> AgentRun {
+    pub(super) fn agent(&self) -> AgentRun {
         match self.next() {
             Effect::Agent(run) => run,
             other => panic!("{other:?}"),
@@ -101,7 +101,7 @@ impl Told {
     }
 
     /// Why what is there is handed over.
-    fn cut(&self) -> Option<Cut> {
+    pub(super) fn cut(&self) -> Option<Cut> {
         match self.next() {
             Effect::Handover { cut, .. } => cut,
             other => panic!("{other:?}"),

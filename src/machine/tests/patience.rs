@@ -1,0 +1,233 @@
+//! How long the other side is waited for: each wait and each patience just below its end, at it and above it.
+
+use super::*;
+use work::Told;
+
+/// A history up to an effect's first attempt, which came to nothing at `0`.
+fn missed(effect: EffectName, after_ms: Option<Millis>) -> Vec<Event> {
+    let mut history = up_to(effect);
+    let outcome = Outcome::Retry {
+        trouble: Trouble::Unreachable,
+        cause: String::new(),
+        after_ms,
+        left: Left::default(),
+    };
+    history.push(ended(effect, 1, outcome, 0));
+    history
+}
+
+fn planned(history: &[Event], now: Millis, stopping: Stopping) -> Plan {
+    plan(&fold(history).unwrap(), Situation { now, stopping }, &policy())
+}
+
+fn ending_of(planned: Plan) -> (Failure, String) {
+    match planned {
+        Plan::Conclude(Ending::Failed { failure, cause, .. }) | Plan::GiveUp { failure, cause, .. } => (failure, cause),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_wait_is_drawn_from_its_seed_and_the_same_for_ever() {
+    let waits = [
+        (0, 0),
+        (1, 437),
+        (2, 403),
+        (3, 1187),
+        (4, 2019),
+        (5, 861),
+        (6, 1967),
+        (7, 19_941),
+        (8, 11_036),
+        (17, 13_277),
+        (18, 26_757),
+        (40, 27_639),
+    ];
+    for (misses, wait) in waits {
+        assert_eq!(backoff_ms(misses, "t-1/data"), wait, "{misses}");
+    }
+    assert_ne!(backoff_ms(5, "t-1/data"), backoff_ms(5, "t-2/data"));
+}
+
+#[test]
+fn a_wait_lies_between_a_tenth_of_its_ceiling_and_its_ceiling_which_doubles_up_to_30_seconds() {
+    let ceilings = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000];
+    for (misses, ceiling) in (1..).zip(ceilings) {
+        let waits: Vec<Millis> = (0..200).map(|seed| backoff_ms(misses, &seed.to_string())).collect();
+        assert!(
+            waits.iter().all(|wait| (ceiling / 10..ceiling).contains(wait)),
+            "{misses}"
+        );
+        // Full jitter: both ends of the range are drawn from.
+        assert!(waits.iter().any(|wait| *wait < ceiling / 4), "{misses}");
+        assert!(waits.iter().any(|wait| *wait > ceiling * 3 / 4), "{misses}");
+    }
+}
+
+#[test]
+fn what_the_other_side_asks_for_is_waited_to_the_millisecond() {
+    let history = missed(EffectName::Data, Some(45_000));
+    assert_eq!(planned(&history, 0, Stopping::No), Plan::Wait { for_ms: 45_000 });
+    assert_eq!(planned(&history, 44_999, Stopping::No), Plan::Wait { for_ms: 1 });
+    assert!(matches!(
+        planned(&history, 45_000, Stopping::No),
+        Plan::Do { attempt: 2, .. }
+    ));
+    assert_eq!(
+        planned(&history, -7, Stopping::No),
+        Plan::Wait { for_ms: 45_000 },
+        "a clock that was set back makes no wait longer"
+    );
+}
+
+#[test]
+fn a_new_start_asks_at_once_whatever_the_last_one_was_asked_to_wait_for() {
+    let mut history = missed(EffectName::Data, Some(45_000));
+    history.push(Event::Booted { at: 1 });
+    assert!(matches!(
+        planned(&history, 1, Stopping::No),
+        Plan::Do { attempt: 2, .. }
+    ));
+}
+
+#[test]
+fn the_patience_with_an_api_ends_at_its_last_millisecond_and_counts_from_this_start_and_the_first_miss() {
+    for effect in [
+        EffectName::Data,
+        EffectName::Token,
+        EffectName::Clone,
+        EffectName::Push,
+        EffectName::PullRequest,
+    ] {
+        let mut history = missed(effect, None);
+        assert!(
+            matches!(planned(&history, 599_999, Stopping::No), Plan::Do { .. }),
+            "{effect}"
+        );
+        let (failure, cause) = ending_of(planned(&history, 600_000, Stopping::No));
+        assert_eq!(failure, Failure::ApiUnreachable);
+        assert_eq!(cause, format!("{effect} was tried 1 times, over 600 s in this start."));
+        // Nobody was asking while the runner was down, and nothing has missed since.
+        history.push(Event::Booted { at: 1_000_000 });
+        assert!(
+            matches!(planned(&history, 9_000_000, Stopping::No), Plan::Do { .. }),
+            "{effect}"
+        );
+        history.push(Event::Intended {
+            effect,
+            attempt: 2,
+            session: None,
+            at: 1_000_000,
+        });
+        // The search for what came of an open intent has the same patience.
+        history.push(Event::Noted {
+            note: Note::AnswerLost {
+                effect,
+                cause: String::new(),
+            },
+            at: 1_000_000,
+        });
+        assert!(
+            matches!(planned(&history, 1_599_999, Stopping::No), Plan::Probe { .. }),
+            "{effect}"
+        );
+        let given_up = planned(&history, 1_600_000, Stopping::No);
+        assert!(matches!(given_up, Plan::GiveUp { attempt: 2, .. }), "{given_up:?}");
+        assert_eq!(ending_of(given_up).0, Failure::ApiUnreachable);
+    }
+}
+
+#[test]
+fn what_has_not_missed_is_not_away_however_long_it_takes() {
+    for effect in [
+        EffectName::Data,
+        EffectName::Token,
+        EffectName::Clone,
+        EffectName::Push,
+        EffectName::PullRequest,
+    ] {
+        let history = up_to(effect);
+        assert!(
+            matches!(planned(&history, 9_000_000, Stopping::No), Plan::Probe { .. }),
+            "{effect}"
+        );
+    }
+}
+
+#[test]
+fn no_patience_ends_what_is_local_or_best_effort() {
+    for effect in [
+        EffectName::Start,
+        EffectName::Setup,
+        EffectName::Agent,
+        EffectName::Check,
+        EffectName::Handover,
+    ] {
+        let mut history = up_to(effect);
+        history.push(Event::Noted {
+            note: Note::AnswerLost {
+                effect,
+                cause: String::new(),
+            },
+            at: 0,
+        });
+        assert!(
+            matches!(planned(&history, 9_000_000, Stopping::No), Plan::Probe { .. }),
+            "{effect}"
+        );
+    }
+}
+
+#[test]
+fn a_verdict_is_sent_once_even_where_the_grace_is_over_and_left_to_the_next_start_at_the_first_miss() {
+    let mut unsent = up_to(EffectName::Report);
+    unsent.pop();
+    for stopping in [Stopping::No, Stopping::Grace, Stopping::Over] {
+        let planned = planned(&unsent, 9_000_000, stopping);
+        assert!(
+            matches!(planned, Plan::Do { attempt: 1, .. }),
+            "{stopping:?}: {planned:?}"
+        );
+    }
+    let history = missed(EffectName::Report, None);
+    assert_eq!(planned(&history, 0, Stopping::Over), Plan::Stop(Exit::Undelivered));
+    assert!(matches!(planned(&history, 0, Stopping::Grace), Plan::Wait { .. }));
+    assert!(matches!(
+        planned(&history, 599_999, Stopping::No),
+        Plan::Do { attempt: 2, .. }
+    ));
+    assert_eq!(planned(&history, 600_000, Stopping::No), Plan::Stop(Exit::Undelivered));
+}
+
+#[test]
+fn started_has_four_seconds_a_try_whenever_the_first_is_and_half_a_second_at_the_least() {
+    let start = |history: &[Event], now| match planned(history, now, Stopping::No) {
+        Plan::Do {
+            effect: Effect::Start { patience, within_ms },
+            ..
+        } => (patience, within_ms),
+        other => panic!("{other:?}"),
+    };
+    let mut unsent = up_to(EffectName::Start);
+    unsent.pop();
+    assert_eq!(start(&unsent, 9_000_000), (StartPatience::TryAgain, 4_000));
+    let history = missed(EffectName::Start, None);
+    assert_eq!(start(&history, 11_000), (StartPatience::LastTime, 4_000));
+    assert_eq!(start(&history, 11_001), (StartPatience::LastTime, 3_999));
+    assert_eq!(start(&history, 14_500), (StartPatience::LastTime, 500));
+    assert_eq!(start(&history, 14_501), (StartPatience::LastTime, 500));
+    assert_eq!(start(&history, 9_000_000), (StartPatience::LastTime, 500));
+}
+
+#[test]
+fn a_hand_over_that_misses_three_times_is_a_failure_of_the_runner_itself() {
+    let mut told = Told::cloned().then(EffectName::Agent, work::said("done"));
+    told.policy.check = false;
+    for _ in 0..3 {
+        assert_eq!(told.next().name(), EffectName::Handover);
+        told = told.then(EffectName::Handover, retry(Trouble::NoResult));
+    }
+    let (failure, cause) = ending_of(told.plan_at(60_000));
+    assert_eq!(failure, Failure::Internal);
+    assert_eq!(cause, "The hand-over was tried 3 times.");
+}
