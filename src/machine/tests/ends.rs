@@ -276,6 +276,13 @@ fn what_cut_an_agent_stays_the_reason_where_its_work_cannot_be_delivered() {
 }
 
 #[test]
+fn work_that_is_whole_is_not_said_to_be_saved_where_its_pull_request_is_refused() {
+    let told = pushed().then(EffectName::PullRequest, failed(Failure::PrRefused, "No."));
+    assert_eq!(told.verdict().message, "The forge refused the pull request. No.");
+    assert_eq!(told.details()["outcome"], "branch");
+}
+
+#[test]
 fn a_start_that_got_nowhere_five_times_says_so_once_and_where() {
     let mut history = up_to(EffectName::Clone);
     history.extend(vec![Event::Booted { at: 0 }; 5]);

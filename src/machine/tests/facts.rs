@@ -204,3 +204,80 @@ fn what_was_never_tried_has_an_empty_tally_and_what_was_has_its_own() {
     assert_eq!(run.state_name(), Some(StateName::Started));
     assert_eq!(Run::default().state_name(), None);
 }
+
+#[test]
+fn what_may_come_in_the_tree_follows_from_what_has_come() {
+    let run = |code| {
+        Some(CommandRun {
+            end: CommandEnd::Exit(code),
+            ran_ms: 1,
+            output: String::new(),
+        })
+    };
+    let fresh = Progress::default;
+    let set_up = || Progress {
+        setup: run(0),
+        ..fresh()
+    };
+    let ended = || Progress {
+        agent: Some(AgentReport::default()),
+        ..fresh()
+    };
+    let cut = || Progress {
+        cut: Some(ends::cut_short()),
+        ..ended()
+    };
+    let green = || Progress {
+        check: run(0),
+        ..ended()
+    };
+    let red = || Progress {
+        check: run(1),
+        ..ended()
+    };
+    let red_again = || Progress {
+        first_check: run(1),
+        ..red()
+    };
+    let [setup, agent, check, handover] = [
+        EffectName::Setup,
+        EffectName::Agent,
+        EffectName::Check,
+        EffectName::Handover,
+    ];
+    for (progress, started, may) in [
+        (fresh(), false, vec![setup, agent]),
+        (fresh(), true, vec![setup, agent, handover]),
+        (set_up(), false, vec![agent]),
+        (ended(), true, vec![check, handover]),
+        (cut(), true, vec![handover]),
+        (green(), true, vec![handover]),
+        (red(), true, vec![agent, handover]),
+        (red_again(), true, vec![handover]),
+        // A check that is there before an agent has ended is of no agent, and one beside a cut asks for nothing.
+        (
+            Progress {
+                check: run(1),
+                ..fresh()
+            },
+            false,
+            vec![setup, agent],
+        ),
+        (Progress { check: run(1), ..cut() }, true, vec![handover]),
+    ] {
+        let allowed: Vec<EffectName> = EffectName::iter().filter(|e| progress.allows(*e, started)).collect();
+        assert_eq!(allowed, may, "{progress:?}, {started}");
+    }
+    assert!(red().to_be_mended().is_some());
+    for progress in [
+        fresh(),
+        green(),
+        red_again(),
+        Progress {
+            check: run(1),
+            ..fresh()
+        },
+    ] {
+        assert_eq!(progress.to_be_mended(), None, "{progress:?}");
+    }
+}
