@@ -38,6 +38,11 @@ impl Assignment {
 /// A fact.
 #[derive(Debug, Clone, PartialEq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(name(EventKind), vis(pub(crate)), derive(EnumIter))
+)]
 pub enum Event {
     /// The runner started. Legal always; an open intent is left open, since nothing is known of it.
     Booted {
@@ -118,6 +123,11 @@ impl Event {
 /// What a probe found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "snake_case")]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(name(FindingKind), vis(pub(crate)), derive(EnumIter))
+)]
 pub enum Finding {
     /// The effect has ended: its outcome follows in the same transaction.
     Done,
@@ -127,6 +137,11 @@ pub enum Finding {
 
 /// What came of an effect.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(name(OutcomeKind), vis(pub(crate)), derive(EnumIter))
+)]
 pub enum Outcome {
     /// It is done, and this is what is known now.
     Done {
@@ -184,6 +199,11 @@ pub enum Trouble {
 
 /// What is known once an effect is done.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(name(FactKind), vis(pub(crate)), derive(EnumIter))
+)]
 pub enum Fact {
     /// `started` was sent.
     Started {
@@ -221,6 +241,7 @@ pub enum Fact {
 /// How a verdict was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(EnumIter))]
 pub enum Ack {
     /// The API took it.
     Accepted,
@@ -239,6 +260,11 @@ pub enum Ack {
 /// Something seen that moves nothing, but that a post-mortem wants to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "note", rename_all = "snake_case")]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(name(NoteKind), vis(pub(crate)), derive(EnumIter))
+)]
 pub enum Note {
     /// What confines the agent.
     Sandbox {

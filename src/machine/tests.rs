@@ -12,6 +12,7 @@ use oracle::{Changed, EDGES, Op, Oracle, any_op, assignment, fact};
 mod bounds;
 mod ends;
 mod facts;
+mod matrix;
 mod oracle;
 mod patience;
 mod work;

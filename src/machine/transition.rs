@@ -25,6 +25,11 @@ pub struct IllegalTransition {
 
 /// Why an event is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(name(RefusalKind), vis(pub(crate)), derive(strum::EnumIter))
+)]
 pub enum Refusal {
     /// Nothing is assigned yet.
     #[error("nothing is assigned yet")]

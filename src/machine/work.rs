@@ -83,6 +83,11 @@ fn is_go_on(next: &Next) -> bool {
 /// How a command of the operator's (`RUNNER_SETUP_COMMAND`, `RUNNER_CHECK_COMMAND`) came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(
+    test,
+    derive(strum::EnumDiscriminants),
+    strum_discriminants(name(CommandEndKind), vis(pub(crate)), derive(strum::EnumIter))
+)]
 pub enum CommandEnd {
     /// It exited with this code.
     Exit(i32),

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use strum::IntoEnumIterator;
 
 use super::super::*;
-use crate::task::sample;
+use crate::ids::RepoUrl;
+use crate::task::{Task, sample};
 
 /// The contract's section 3, written out by hand: from, effect, to. `Reported` is reached by `report` from everywhere. What
 /// happens in the tree enters no state.
@@ -61,6 +62,20 @@ pub(super) fn fact(effect: EffectName, changed: Changed, cut: Option<Cut>) -> Fa
     }
 }
 
+fn timed_out() -> Cut {
+    Cut {
+        failure: Failure::AgentTimedOut,
+        cause: String::new(),
+    }
+}
+
+fn begin_anew() -> Left {
+    Left {
+        next: Next::BeginAnew,
+        ..Left::default()
+    }
+}
+
 fn command(code: i32) -> CommandRun {
     CommandRun {
         end: CommandEnd::Exit(code),
@@ -76,6 +91,13 @@ pub(super) enum Changed {
     No,
 }
 
+/// Whether a hand-over says why the work is unfinished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    Why,
+    Nothing,
+}
+
 /// One step of a random history, in words that mean something in any state.
 #[derive(Debug, Clone)]
 pub(super) enum Op {
@@ -83,7 +105,13 @@ pub(super) enum Op {
     Assign,
     Intend(EffectName, i8),
     ProbeNotDone(EffectName),
+    /// It was not done, and there is nothing to go on in.
+    ProbeAnew(EffectName),
     ProbeDone(EffectName),
+    /// The task's data, of a repository on this machine: there is no forge.
+    FetchLocal,
+    /// A hand-over that says why the work is unfinished, or does not.
+    HandOver(Changed, Said),
     Done(EffectName, EffectName, Changed),
     Retry(EffectName),
     RetryAnew(EffectName),
@@ -92,6 +120,7 @@ pub(super) enum Op {
     GiveUp(EffectName),
     Supersede(EffectName),
     Park(EffectName),
+    ParkAnew(EffectName),
     Conclude(VerdictKind),
     Note,
     /// Whatever the oracle thinks comes next, so that histories get deep.
@@ -135,21 +164,22 @@ pub(super) struct Oracle {
     pub(super) verdict: Option<VerdictKind>,
     pub(super) changed: bool,
     pub(super) cut: bool,
-    tree: InTheTree,
+    pub(super) no_forge: bool,
+    pub(super) tree: InTheTree,
 }
 
 /// What is known of the work in the tree.
-#[derive(Debug, Clone, Default)]
-struct InTheTree {
-    set_up: bool,
-    ended: bool,
-    green: Option<bool>,
-    asked_to_mend: bool,
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct InTheTree {
+    pub(super) set_up: bool,
+    pub(super) ended: bool,
+    pub(super) green: Option<bool>,
+    pub(super) asked_to_mend: bool,
 }
 
 impl Oracle {
     /// What may be intended now.
-    fn wanted(&self) -> Vec<&'static str> {
+    pub(super) fn wanted(&self) -> Vec<&'static str> {
         let Some(state) = self.state.as_deref() else {
             return Vec::new();
         };
@@ -166,6 +196,7 @@ impl Oracle {
         match state {
             "Cloned" => self.in_the_tree(),
             "AgentRan" if !self.changed => Vec::new(),
+            "Pushed" if self.no_forge => Vec::new(),
             _ => EDGES
                 .iter()
                 .filter(|(from, _, _)| *from == state)
@@ -204,10 +235,16 @@ impl Oracle {
 
     /// Why unfinished work is handed over.
     fn why_cut(&self) -> Option<Cut> {
-        (!self.tree.ended || self.cut).then(|| Cut {
-            failure: Failure::AgentTimedOut,
-            cause: String::new(),
-        })
+        (!self.tree.ended || self.cut).then(timed_out)
+    }
+
+    /// There is nothing to go on in: what is known of the tree is known no more.
+    fn anew(&mut self, effect: EffectName, (event, legal): (Event, bool)) -> (Event, bool) {
+        if legal && effect == EffectName::Agent {
+            self.tree = InTheTree::default();
+            self.cut = false;
+        }
+        (event, legal)
     }
 
     /// Turns an operation into an event, and says whether it is legal; applies it if so.
@@ -229,7 +266,16 @@ impl Oracle {
             }
             Op::Intend(effect, off) => self.intend(*effect, *off),
             Op::ProbeNotDone(effect) => self.probe(*effect, Finding::NotDone(Left::default())),
+            Op::ProbeAnew(effect) => {
+                let probed = self.probe(*effect, Finding::NotDone(begin_anew()));
+                self.anew(*effect, probed)
+            }
             Op::ProbeDone(effect) => self.probe(*effect, Finding::Done),
+            Op::FetchLocal => self.fetch_local(),
+            Op::HandOver(changed, said) => {
+                let cut = (*said == Said::Why).then(timed_out);
+                self.bring(EffectName::Handover, EffectName::Handover, *changed, cut)
+            }
             Op::Done(effect, of, changed) => self.done(*effect, *of, *changed),
             Op::Retry(effect) => {
                 let outcome = Outcome::Retry {
@@ -245,17 +291,10 @@ impl Oracle {
                     trouble: Trouble::NothingToGoOnIn,
                     cause: String::new(),
                     after_ms: None,
-                    left: Left {
-                        next: Next::BeginAnew,
-                        ..Left::default()
-                    },
+                    left: begin_anew(),
                 };
-                let (event, legal) = self.close(*effect, outcome, None);
-                if legal && *effect == EffectName::Agent {
-                    self.tree = InTheTree::default();
-                    self.cut = false;
-                }
-                (event, legal)
+                let closed = self.close(*effect, outcome, None);
+                self.anew(*effect, closed)
             }
             Op::Cut(effect) => {
                 let outcome = Outcome::Failed {
@@ -271,6 +310,10 @@ impl Oracle {
                 (event, legal)
             }
             Op::Park(effect) => self.close(*effect, Outcome::Parked(Left::default()), None),
+            Op::ParkAnew(effect) => {
+                let closed = self.close(*effect, Outcome::Parked(begin_anew()), None);
+                self.anew(*effect, closed)
+            }
             Op::Supersede(effect) => self.close(*effect, Outcome::Superseded, Some("superseded")),
             Op::Fail(effect) => {
                 let outcome = Outcome::Failed {
@@ -374,11 +417,31 @@ impl Oracle {
         (event, legal)
     }
 
+    fn fetch_local(&mut self) -> (Event, bool) {
+        let (mut event, legal) = self.done(EffectName::Data, EffectName::Data, Changed::Yes);
+        self.no_forge |= legal;
+        if let Event::Ended { outcome, .. } = &mut event {
+            let repo = RepoUrl::Local("/srv/r.git".into());
+            let task = Arc::new(Task {
+                repo,
+                ..(*sample()).clone()
+            });
+            *outcome = Outcome::Done {
+                fact: Fact::Data { task },
+            };
+        }
+        (event, legal)
+    }
+
     fn done(&mut self, effect: EffectName, of: EffectName, changed: Changed) -> (Event, bool) {
+        self.bring(effect, of, changed, self.why_cut())
+    }
+
+    fn bring(&mut self, effect: EffectName, of: EffectName, changed: Changed, cut: Option<Cut>) -> (Event, bool) {
         let (attempt, open) = self.is_open(effect);
         let unchanged_push = effect == EffectName::Push && !self.changed;
-        let legal = open && effect == of && !unchanged_push;
-        let cut = self.why_cut();
+        let unexplained = effect == EffectName::Handover && !self.tree.ended && cut.is_none();
+        let legal = open && effect == of && !unchanged_push && !unexplained;
         if legal {
             let state = self.state.clone().unwrap();
             let name = effect.to_string();
@@ -393,7 +456,7 @@ impl Oracle {
                 "check" => self.tree.green = Some(changed == Changed::Yes),
                 "handover" => {
                     self.changed = changed == Changed::Yes;
-                    self.cut = cut.is_some();
+                    self.cut |= cut.is_some();
                 }
                 _ => {}
             }

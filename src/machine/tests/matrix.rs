@@ -1,0 +1,531 @@
+//! The whole matrix: in every configuration that the oracle can be in, every event, legal or not.
+//!
+//! A configuration is what legality depends on. How often something was tried is left out of it, except that the agent
+//! was started never, once or more often, so that the walk comes to an end.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::sync::LazyLock;
+
+use strum::IntoEnumIterator;
+
+use super::super::event::{EventKind, FactKind, FindingKind, NoteKind, OutcomeKind};
+use super::super::transition::RefusalKind;
+use super::super::work::CommandEndKind;
+use super::super::*;
+use super::oracle::{Changed, EDGES, InTheTree, Op, Oracle, Said};
+use table::Table;
+
+mod table;
+
+static WALK: LazyLock<Walk> = LazyLock::new(Walk::whole);
+
+#[test]
+fn in_every_configuration_the_machine_takes_and_refuses_what_the_oracle_does() {
+    let wrong = &WALK.disagreements;
+    let first: Vec<_> = wrong.iter().take(5).collect();
+    assert!(wrong.is_empty(), "{} disagreements, among them {first:#?}", wrong.len());
+}
+
+#[test]
+fn every_edge_is_walked_and_none_beside_them() {
+    let states = || StateName::iter().map(|s| s.to_string());
+    let edge = |from: &str, by: &str, to: &str| (from.to_owned(), by.to_owned(), to.to_owned());
+    let mut by_hand = BTreeSet::from([edge("", "assigned", "Assigned")]);
+    for (from, by, to) in EDGES {
+        let everywhere = states().filter(|s| s != to);
+        by_hand.extend(
+            everywhere
+                .filter(|s| from == "*" || s == from)
+                .map(|s| edge(&s, by, to)),
+        );
+    }
+    // A task that was ended elsewhere has nobody to report to. With a pull request there is nothing more to be told it by.
+    let told = states().filter(|s| !["PrOpened", "Reported"].contains(&s.as_str()));
+    by_hand.extend(told.map(|s| edge(&s, "concluded", "Reported")));
+    assert_eq!(WALK.edges, by_hand);
+
+    let declared: BTreeSet<_> = StateName::iter()
+        .flat_map(|from| {
+            from.successors()
+                .iter()
+                .map(move |to| (from.to_string(), to.to_string()))
+        })
+        .chain([(String::new(), StateName::Assigned.to_string())])
+        .collect();
+    let walked: BTreeSet<_> = WALK
+        .edges
+        .iter()
+        .map(|(from, _, to)| (from.clone(), to.clone()))
+        .collect();
+    assert_eq!(
+        walked, declared,
+        "an edge that no event leads along, or one that is not declared"
+    );
+    assert!(WALK.disagreements.is_empty());
+    println!(
+        "proof: matrix: {} configurations, {} cells, {} legal, {} refused, {} of {} edges",
+        WALK.configurations,
+        WALK.legal + WALK.refused,
+        WALK.legal,
+        WALK.refused,
+        walked.intersection(&declared).count(),
+        declared.len()
+    );
+}
+
+#[test]
+fn every_variant_is_met() {
+    let mut all: BTreeSet<String> = BTreeSet::new();
+    all.extend(EventKind::iter().map(|kind| format!("Event::{kind:?}")));
+    all.extend(EffectName::iter().map(|effect| format!("Effect::{effect:?}")));
+    all.extend(FindingKind::iter().map(|kind| format!("Finding::{kind:?}")));
+    all.extend(OutcomeKind::iter().map(|kind| format!("Outcome::{kind:?}")));
+    all.extend(Trouble::iter().map(|trouble| format!("Trouble::{trouble:?}")));
+    all.extend(FactKind::iter().map(|kind| format!("Fact::{kind:?}")));
+    all.extend(CommandEndKind::iter().map(|kind| format!("CommandEnd::{kind:?}")));
+    all.extend(Ack::iter().map(|ack| format!("Ack::{ack:?}")));
+    all.extend(VerdictKind::iter().map(|kind| format!("Verdict::{kind:?}")));
+    all.extend(NoteKind::iter().map(|kind| format!("Note::{kind:?}")));
+    // No legal history comes to an edge that is not there; the next test does, by a history that cannot be.
+    let refusals = RefusalKind::iter().filter(|kind| *kind != RefusalKind::NoSuchEdge);
+    all.extend(refusals.map(|kind| format!("Refusal::{kind:?}")));
+    assert_eq!(WALK.met, all);
+}
+
+#[test]
+fn an_edge_that_is_not_there_is_refused_even_in_a_history_that_cannot_be() {
+    let assigned = Event::Assigned {
+        assignment: super::assignment(),
+        at: 0,
+    };
+    let (superseded, _) = Oracle::default().step(&Op::Conclude(VerdictKind::Superseded));
+    for (event, to) in [(assigned, StateName::Assigned), (superseded, StateName::Reported)] {
+        let over = Run {
+            state: Some(State::Reported),
+            ending: Some(Ending::Superseded),
+            ..Run::default()
+        };
+        let refused = transition(&over, &event).unwrap_err();
+        assert_eq!(refused.refusal, Refusal::NoSuchEdge { to });
+        assert!(
+            refused
+                .to_string()
+                .ends_with(&format!("{to} does not follow this state"))
+        );
+    }
+}
+
+/// What is legal where, for people to read and for a review to see it change. `UPDATE_DOCS=1 cargo test --lib matrix`
+/// writes it anew.
+#[test]
+fn the_table_of_what_is_legal_is_the_committed_one() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/machine/tests/matrix.txt");
+    let table = WALK.table.to_string();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &table).unwrap();
+    }
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    for (old, new) in committed.lines().zip(table.lines()) {
+        assert_eq!(old, new, "if it is meant: UPDATE_DOCS=1 cargo test --lib matrix");
+    }
+    assert!(
+        committed == table,
+        "if it is meant: UPDATE_DOCS=1 cargo test --lib matrix"
+    );
+}
+
+/// Every event that can be tried anywhere, in the oracle's words.
+fn alphabet() -> Vec<Op> {
+    const OF_AN_EFFECT: [fn(EffectName) -> Op; 11] = [
+        Op::ProbeNotDone,
+        Op::ProbeAnew,
+        Op::ProbeDone,
+        Op::Retry,
+        Op::RetryAnew,
+        Op::Fail,
+        Op::Cut,
+        Op::GiveUp,
+        Op::Supersede,
+        Op::Park,
+        Op::ParkAnew,
+    ];
+    let mut ops = vec![Op::Boot, Op::Note, Op::Assign, Op::FetchLocal];
+    for effect in EffectName::iter() {
+        ops.extend([0, -1, 1].map(|off| Op::Intend(effect, off)));
+        ops.extend(OF_AN_EFFECT.map(|op| op(effect)));
+        for of in EffectName::iter() {
+            if (effect, of) == (EffectName::Handover, EffectName::Handover) {
+                for said in [Said::Nothing, Said::Why] {
+                    ops.extend([Changed::Yes, Changed::No].map(|changed| Op::HandOver(changed, said)));
+                }
+                continue;
+            }
+            ops.push(Op::Done(effect, of, Changed::Yes));
+            if matches!(of, EffectName::Check | EffectName::Handover) {
+                ops.push(Op::Done(effect, of, Changed::No));
+            }
+        }
+    }
+    ops.extend(VerdictKind::iter().map(Op::Conclude));
+    ops
+}
+
+/// The events that differ from one in nothing that legality or what follows may depend on, itself among them.
+fn likes_of(event: Event) -> Vec<Event> {
+    let mut likes = Vec::new();
+    match &event {
+        Event::Noted { at, .. } => {
+            let at = *at;
+            likes.extend(notes().map(|note| Event::Noted { note, at }));
+        }
+        Event::Ended {
+            effect,
+            attempt,
+            outcome,
+            at,
+        } => likes.extend(likes_of_outcome(outcome).into_iter().map(|outcome| Event::Ended {
+            effect: *effect,
+            attempt: *attempt,
+            outcome,
+            at: *at,
+        })),
+        _ => likes.push(event),
+    }
+    likes
+}
+
+fn likes_of_outcome(outcome: &Outcome) -> Vec<Outcome> {
+    let done = |fact| Outcome::Done { fact };
+    match outcome {
+        Outcome::Retry { left, .. } => Trouble::iter()
+            .map(|trouble| Outcome::Retry {
+                trouble,
+                cause: String::new(),
+                after_ms: None,
+                left: *left,
+            })
+            .collect(),
+        Outcome::Done {
+            fact: Fact::Reported { .. },
+        } => Ack::iter().map(|ack| done(Fact::Reported { ack })).collect(),
+        Outcome::Done {
+            fact: Fact::Checked(check),
+        } => {
+            // One that could not be run says nothing that an agent could mend: as one that passed.
+            let ends = if check.passed() {
+                [CommandEnd::Exit(0), CommandEnd::Interrupted, CommandEnd::NotStarted]
+            } else {
+                [CommandEnd::Exit(1), CommandEnd::Signal(9), CommandEnd::TimedOut]
+            };
+            let ended_so = |end| CommandRun { end, ..check.clone() };
+            ends.map(|end| done(Fact::Checked(ended_so(end)))).to_vec()
+        }
+        other => vec![other.clone()],
+    }
+}
+
+fn notes() -> impl Iterator<Item = Note> {
+    let sandbox = Note::Sandbox {
+        mode: String::new(),
+        rights: Vec::new(),
+    };
+    let lost = EffectName::iter().map(|effect| Note::AnswerLost {
+        effect,
+        cause: String::new(),
+    });
+    let others = [
+        sandbox,
+        Note::OutOfMemory { killed: 1 },
+        Note::Parked,
+        Note::Undelivered,
+    ];
+    others.into_iter().chain(lost)
+}
+
+/// The same of the attempts before and after, of which no intent is open.
+fn misnumbered(event: &Event) -> Vec<Event> {
+    let by = |off: i32| {
+        let mut event = event.clone();
+        match &mut event {
+            Event::Probed { attempt, .. } | Event::Ended { attempt, .. } => {
+                *attempt = attempt.saturating_add_signed(off);
+                Some(event)
+            }
+            _ => None,
+        }
+    };
+    [-1, 1].into_iter().filter_map(by).collect()
+}
+
+/// What legality depends on.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Configuration {
+    state: Option<String>,
+    open: Option<String>,
+    ended: Option<&'static str>,
+    verdict: Option<VerdictKind>,
+    changed: bool,
+    cut: bool,
+    no_forge: bool,
+    tree: InTheTree,
+    agent_starts: u32,
+}
+
+impl Configuration {
+    fn of(oracle: &Oracle) -> Self {
+        Self {
+            state: oracle.state.clone(),
+            open: oracle.open.as_ref().map(|(effect, _)| effect.clone()),
+            ended: oracle.ended,
+            verdict: oracle.verdict,
+            changed: oracle.changed,
+            cut: oracle.cut,
+            no_forge: oracle.no_forge,
+            tree: oracle.tree.clone(),
+            agent_starts: oracle.attempts.get("agent").copied().unwrap_or(0).min(2),
+        }
+    }
+}
+
+/// What the oracle and the machine both say of a history.
+#[derive(Debug, PartialEq)]
+struct View {
+    state: Option<String>,
+    open: Option<(String, u32)>,
+    ended: Option<&'static str>,
+    verdict: Option<VerdictKind>,
+    work: WorkView,
+}
+
+#[derive(Debug, PartialEq)]
+enum WorkView {
+    /// Nothing is known of it yet, or any more.
+    None,
+    InTheTree {
+        tree: InTheTree,
+        cut: bool,
+    },
+    Taken {
+        changed: bool,
+        cut: bool,
+    },
+}
+
+impl View {
+    fn of_oracle(oracle: &Oracle) -> Self {
+        let cut = oracle.cut;
+        Self {
+            state: oracle.state.clone(),
+            open: oracle.open.clone(),
+            ended: oracle.ended,
+            verdict: oracle.verdict,
+            work: match oracle.state.as_deref() {
+                Some("Cloned") => WorkView::InTheTree {
+                    tree: oracle.tree.clone(),
+                    cut,
+                },
+                Some("AgentRan" | "Pushed" | "PrOpened") => WorkView::Taken {
+                    changed: oracle.changed,
+                    cut,
+                },
+                _ => WorkView::None,
+            },
+        }
+    }
+
+    fn of_run(run: &Run) -> Self {
+        Self {
+            state: run.state_name().map(|name| name.to_string()),
+            open: run.open.map(|open| (open.effect.to_string(), open.number)),
+            ended: run.ending.as_ref().map(|ending| match ending {
+                Ending::Completed => "completed",
+                Ending::Failed { .. } => "failed",
+                Ending::Superseded => "superseded",
+            }),
+            verdict: run.verdict.as_ref().map(|verdict| verdict.kind),
+            work: match &run.state {
+                Some(State::Cloned { progress, .. }) => WorkView::InTheTree {
+                    tree: InTheTree {
+                        set_up: progress.setup.is_some(),
+                        ended: progress.agent.is_some(),
+                        green: progress.check.as_ref().map(|c| c.passed() || !c.was_run()),
+                        asked_to_mend: progress.first_check.is_some(),
+                    },
+                    cut: progress.cut.is_some(),
+                },
+                Some(State::AgentRan(work) | State::Pushed(work) | State::PrOpened { work, .. }) => WorkView::Taken {
+                    changed: work.handover.head.is_some(),
+                    cut: work.handover.cut.is_some(),
+                },
+                _ => WorkView::None,
+            },
+        }
+    }
+}
+
+/// Whether what a refusal says is so.
+fn is_true(refusal: Refusal, oracle: &Oracle, event: &Event) -> bool {
+    let intents = |effect: EffectName| oracle.attempts.get(effect.into()).copied().unwrap_or(0);
+    let is_open = |effect: EffectName| {
+        oracle
+            .open
+            .as_ref()
+            .is_some_and(|(open, _)| *open == effect.to_string())
+    };
+    match refusal {
+        Refusal::NotAssigned => oracle.state.is_none(),
+        Refusal::AlreadyAssigned => oracle.state.is_some(),
+        Refusal::NotAnEffectOfState(effect) => !oracle.wanted().contains(&<&str>::from(effect)),
+        Refusal::IntentOpen(effect) => is_open(effect),
+        Refusal::NoSuchIntent(effect) => match event {
+            Event::Probed { attempt, .. } | Event::Ended { attempt, .. } => {
+                oracle.open != Some((effect.to_string(), *attempt))
+            }
+            _ => false,
+        },
+        Refusal::WrongAttempt { effect, got, expected } => expected == intents(effect) + 1 && got != expected,
+        Refusal::WrongFact(effect) => is_open(effect),
+        Refusal::EndKnown => oracle.ended.is_some() || oracle.verdict.is_some(),
+        Refusal::SecondVerdict => oracle.verdict.is_some(),
+        Refusal::UnfoundedVerdict(_) | Refusal::NoVerdict => oracle.verdict.is_none(),
+        Refusal::Over => oracle.state.as_deref() == Some("Reported"),
+        Refusal::NoSuchEdge { .. } => false,
+    }
+}
+
+/// What a walk through all configurations came to.
+#[derive(Default)]
+struct Walk {
+    configurations: usize,
+    legal: usize,
+    refused: usize,
+    disagreements: Vec<String>,
+    /// From, by what, to.
+    edges: BTreeSet<(String, String, String)>,
+    /// The variants in events that were taken, and the refusals.
+    met: BTreeSet<String>,
+    table: Table,
+}
+
+impl Walk {
+    /// Breadth first, so that each configuration is come to by a shortest history.
+    fn whole() -> Self {
+        let mut walk = Self::default();
+        let ops = alphabet();
+        let start = Oracle::default();
+        let mut known = HashSet::from([Configuration::of(&start)]);
+        let mut ahead = VecDeque::from([(start, Run::default())]);
+        while let Some((oracle, run)) = ahead.pop_front() {
+            walk.configurations += 1;
+            for op in &ops {
+                for (after, next) in walk.attempt(&oracle, &run, op) {
+                    if known.insert(Configuration::of(&after)) {
+                        ahead.push_back((after, next));
+                    }
+                }
+            }
+        }
+        walk
+    }
+
+    /// Tries an operation in all its variations, and gives where those lead that both take.
+    fn attempt(&mut self, oracle: &Oracle, run: &Run, op: &Op) -> Vec<(Oracle, Run)> {
+        let mut after = oracle.clone();
+        let (event, legal) = after.step(op);
+        for event in misnumbered(&event) {
+            self.cell(&(oracle, run), &event, &table::misnumbered(&event), None);
+        }
+        let row = table::row(op, &event);
+        let expected = legal.then_some(&after);
+        let likes = likes_of(event).into_iter();
+        let taken: Vec<Run> = likes
+            .filter_map(|event| self.cell(&(oracle, run), &event, &row, expected))
+            .collect();
+        taken.into_iter().map(|next| (after.clone(), next)).collect()
+    }
+
+    /// One cell: an event in a configuration. `expected` is what the oracle is then, where it takes it.
+    fn cell(&mut self, at: &(&Oracle, &Run), event: &Event, row: &str, expected: Option<&Oracle>) -> Option<Run> {
+        let (oracle, run) = at;
+        let taken = transition(run, event);
+        let refusal = taken.as_ref().err().map(|refused| refused.refusal);
+        self.table.add(row, oracle.state.as_deref(), refusal);
+        match (taken, expected) {
+            (Ok(next), Some(after)) => {
+                self.legal += 1;
+                self.met.extend(variants(event));
+                if after.state != oracle.state {
+                    let from = oracle.state.clone().unwrap_or_default();
+                    let to = after.state.clone().unwrap_or_default();
+                    self.edges.insert((from, cause(event), to));
+                }
+                let (seen, told) = (View::of_run(&next), View::of_oracle(after));
+                if seen != told {
+                    self.disagree(oracle, event, &format!("the machine is {seen:?}, the oracle {told:?}"));
+                }
+                Some(next)
+            }
+            (Err(refused), None) => {
+                self.refused += 1;
+                self.met
+                    .insert(format!("Refusal::{:?}", RefusalKind::from(refused.refusal)));
+                let state = run.state_name();
+                if !is_true(refused.refusal, oracle, event) || refused.state != state {
+                    self.disagree(oracle, event, &format!("what is said is not so: {refused}"));
+                }
+                None
+            }
+            (Ok(_), None) => {
+                self.disagree(oracle, event, "the machine takes it, the oracle does not");
+                None
+            }
+            (Err(refused), Some(_)) => {
+                self.disagree(oracle, event, &format!("the oracle takes it: {refused}"));
+                None
+            }
+        }
+    }
+
+    fn disagree(&mut self, oracle: &Oracle, event: &Event, how: &str) {
+        let at = Configuration::of(oracle);
+        self.disagreements.push(format!("{event:?} at {at:?}: {how}"));
+    }
+}
+
+/// What leads along an edge: the effect that was done, or the event.
+fn cause(event: &Event) -> String {
+    match event {
+        Event::Ended { effect, .. } => effect.to_string(),
+        other => <&str>::from(other).to_owned(),
+    }
+}
+
+/// The names of all variants in an event. An effect is met once it is done.
+fn variants(event: &Event) -> Vec<String> {
+    let mut met = vec![format!("Event::{:?}", EventKind::from(event))];
+    match event {
+        Event::Probed { finding, .. } => met.push(format!("Finding::{:?}", FindingKind::from(finding))),
+        Event::Ended { effect, outcome, .. } => {
+            met.push(format!("Outcome::{:?}", OutcomeKind::from(outcome)));
+            match outcome {
+                Outcome::Done { fact } => {
+                    met.push(format!("Effect::{effect:?}"));
+                    met.push(format!("Fact::{:?}", FactKind::from(fact)));
+                    match fact {
+                        Fact::Reported { ack } => met.push(format!("Ack::{ack:?}")),
+                        Fact::Checked(check) => {
+                            met.push(format!("CommandEnd::{:?}", CommandEndKind::from(&check.end)));
+                        }
+                        _ => {}
+                    }
+                }
+                Outcome::Retry { trouble, .. } => met.push(format!("Trouble::{trouble:?}")),
+                _ => {}
+            }
+        }
+        Event::Concluded { verdict, .. } => met.push(format!("Verdict::{:?}", verdict.kind)),
+        Event::Noted { note, .. } => met.push(format!("Note::{:?}", NoteKind::from(note))),
+        Event::Booted { .. } | Event::Assigned { .. } | Event::Intended { .. } => {}
+    }
+    met
+}
