@@ -414,7 +414,7 @@ fn learn(run: &mut Run, effect: EffectName, fact: &Fact, at: Millis) -> Result<(
                 },
             })
         }
-        (EffectName::Push, Fact::Pushed, State::AgentRan(work)) if work.handover.head.is_some() => State::Pushed(work),
+        (EffectName::Push, Fact::Pushed, State::AgentRan(work)) => State::Pushed(work),
         (EffectName::PullRequest, Fact::PullRequest(pull_request), State::Pushed(work)) => State::PrOpened {
             work,
             pull_request: pull_request.clone(),

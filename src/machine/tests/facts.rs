@@ -281,3 +281,39 @@ fn what_may_come_in_the_tree_follows_from_what_has_come() {
         assert_eq!(progress.to_be_mended(), None, "{progress:?}");
     }
 }
+
+#[test]
+fn the_first_start_after_an_assignment_is_no_unclean_end_and_the_second_is() {
+    let assigned = Event::Assigned {
+        assignment: assignment(),
+        at: 0,
+    };
+    let stalled = |boots| {
+        let boots = vec![Event::Booted { at: 0 }; boots];
+        fold(&[vec![assigned.clone()], boots].concat()).unwrap().stalled_boots
+    };
+    assert_eq!([stalled(0), stalled(1), stalled(2)], [0, 0, 1]);
+}
+
+#[test]
+fn nothing_is_pushed_where_nothing_changed_and_no_pull_request_is_asked_of_a_path() {
+    let refused = |told: &work::Told, effect| {
+        let intended = Event::Intended {
+            effect,
+            attempt: 1,
+            session: None,
+            at: 0,
+        };
+        transition(&told.run(), &intended).is_err()
+    };
+    let handed_over = |changed| {
+        let fact = fact(EffectName::Handover, changed, None);
+        let ran = work::Told::cloned().then(EffectName::Agent, work::said("done"));
+        ran.then(EffectName::Handover, Outcome::Done { fact })
+    };
+    assert!(refused(&handed_over(Changed::No), EffectName::Push));
+    assert!(!refused(&handed_over(Changed::Yes), EffectName::Push));
+    let pushed = || handed_over(Changed::Yes).done(EffectName::Push);
+    assert!(!refused(&pushed(), EffectName::PullRequest));
+    assert!(refused(&pushed().local(), EffectName::PullRequest));
+}
