@@ -10,13 +10,8 @@ use runner::embedded::faults::Endpoint;
 use strace::{Change, Errno};
 use tokio::sync::Semaphore;
 
-use crate::harness::{AGENT, Bench, Outside};
+use crate::harness::{AGENT, Bench, Outside, whole};
 use crate::sweep::{Expected, ended};
-
-/// The size of the proof: every error at every call, or what fits into each change's check.
-fn is_whole() -> bool {
-    std::env::var("PROOF").is_ok_and(|size| size == "whole")
-}
 
 /// Where in a runner's life a call on its journal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +69,7 @@ fn chosen(calls: Vec<(Phase, Change)>) -> Vec<(Phase, Change, Errno)> {
     for (phase, change) in calls {
         let errors: Vec<Errno> = if let Some(only) = &only {
             Errno::all().filter(|_| change.to_string().starts_with(only)).collect()
-        } else if is_whole() {
+        } else if whole() {
             Errno::all().collect()
         } else if change.is_sync() {
             vec![Errno::Eio]

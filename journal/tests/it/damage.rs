@@ -13,11 +13,6 @@ use runner_journal::Snapshot;
 
 use crate::place;
 
-/// Whether a nightly run asks for everything.
-fn whole() -> bool {
-    std::env::var_os("PROOF").is_some_and(|size| size == "whole")
-}
-
 #[test]
 fn a_torn_page_leaves_the_rows_before_it() {
     let (_directory, path) = place();

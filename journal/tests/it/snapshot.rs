@@ -277,3 +277,29 @@ fn blobs_that_cannot_be_read_take_no_row_with_them() {
     let blobs = |problem: &Problem| matches!(problem, Problem::Blobs { .. });
     assert!(summary.problems.iter().any(blobs), "{:?}", summary.problems);
 }
+
+/// SQLite does not look again at a page that it has once loaded.
+#[test]
+fn a_damaged_page_is_read_the_same_way_every_time() {
+    let (_directory, path) = place();
+    lived(&path).close().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let headers = (0..bytes.len()).filter(|at| at % 4096 < 16);
+    let mut some_lost = false;
+    for (at, pattern) in headers.flat_map(|at| [(at, 0x80), (at, 0x01), (at, 0xff)]) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= pattern;
+        fs::write(&path, damaged).unwrap();
+        let Ok(snapshot) = Snapshot::take(&path) else { continue };
+        let read = || snapshot.read(|_| {}).unwrap().rows;
+        let (first, second) = (read(), read());
+        let verified = snapshot.verify(None).unwrap().rows;
+        assert_eq!(
+            (first, second, verified),
+            (first, first, first),
+            "byte {at} ^ {pattern:#x}"
+        );
+        some_lost |= first < 15;
+    }
+    assert!(some_lost);
+}

@@ -2,11 +2,11 @@
 
 use super::subject::{Ended, Subject, Then};
 use super::wal::{FRAME, HEADER, PAGE};
-use super::whole;
+use crate::whole_proof;
 
 /// Around each boundary between blocks, and in the middle of each; every byte's place around it where a nightly run asks.
 fn cuts(length: usize, header: usize, block: usize) -> impl Iterator<Item = usize> {
-    let near = if whole() { 64 } else { 1 };
+    let near = if whole_proof() { 64 } else { 1 };
     let boundaries = (header..=length).step_by(block);
     let around =
         boundaries.flat_map(move |at| (at.saturating_sub(near)..=at + near).chain([at + 8, at + 24, at + block / 2]));

@@ -1,14 +1,15 @@
 //! Bytes that flipped.
 
 use super::subject::{Ended, Subject, Then};
-use super::{wal, whole};
+use super::wal;
+use crate::whole_proof;
 
 /// Each file's headers and every 64th byte, in one bit; every byte in several patterns where a nightly run asks for it.
 fn flips(length: usize) -> impl Iterator<Item = (usize, u8)> {
-    let places = (0..length).filter(|at| whole() || *at < 128 || at % 64 == 17);
+    let places = (0..length).filter(|at| whole_proof() || *at < 128 || at % 64 == 17);
     places.flat_map(|at| {
         let bit = 1 << (at % 8);
-        let more: &[u8] = if whole() { &[0x80, 0xff, 0x55] } else { &[] };
+        let more: &[u8] = if whole_proof() { &[0xff] } else { &[] };
         std::iter::once(bit)
             .chain(more.iter().copied().filter(move |pattern| *pattern != bit))
             .map(move |pattern| (at, pattern))
