@@ -47,56 +47,23 @@ pub(crate) enum Read<'a> {
 impl<'a> Columns<'a> {
     /// The columns that say this.
     pub(crate) fn of(seq: i64, boot: u32, at_ms: i64, entry: &'a Entry, blobs: Option<&'a [u8]>, prev: Hash) -> Self {
-        let mut columns = Self {
+        let (src, dst) = entry.edge().unzip();
+        let (effect, attempt) = entry.effect().unzip();
+        Self {
             seq,
             boot: i64::from(boot),
             at_ms,
             kind: entry.kind().into(),
-            src: None,
-            dst: None,
-            effect: None,
-            attempt: None,
-            result: None,
-            key: None,
+            src,
+            dst,
+            effect,
+            attempt: attempt.map(i64::from),
+            result: entry.finding().map(Into::into),
+            key: entry.key(),
             body: entry.body(),
             blobs,
             prev,
-        };
-        match entry {
-            Entry::Boot { body: _ } | Entry::Ack { body: _ } | Entry::Note { body: _ } => {}
-            Entry::Enter { src, dst, body: _ } => {
-                columns.src = Some(src);
-                columns.dst = Some(dst);
-            }
-            Entry::Intent {
-                effect,
-                attempt,
-                key,
-                body: _,
-            } => {
-                columns.effect = Some(effect);
-                columns.attempt = Some(i64::from(*attempt));
-                columns.key = Some(key);
-            }
-            Entry::Probe {
-                effect,
-                attempt,
-                finding,
-                body: _,
-            }
-            | Entry::Outcome {
-                effect,
-                attempt,
-                finding,
-                body: _,
-            } => {
-                columns.effect = Some(effect);
-                columns.attempt = Some(i64::from(*attempt));
-                columns.result = Some(finding.into());
-            }
-            Entry::Verdict { key, body: _ } => columns.key = Some(key),
         }
-        columns
     }
 
     /// A row of [`Schema::select`]. Fails where not even its number can be read.

@@ -141,6 +141,60 @@ impl Entry {
     }
 }
 
+impl Entry {
+    /// From which state to which, where it enters one.
+    pub fn edge(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Enter { src, dst, .. } => Some((src, dst)),
+            Self::Boot { .. }
+            | Self::Intent { .. }
+            | Self::Probe { .. }
+            | Self::Outcome { .. }
+            | Self::Verdict { .. }
+            | Self::Ack { .. }
+            | Self::Note { .. } => None,
+        }
+    }
+
+    /// The effect and the attempt that it is about.
+    pub fn effect(&self) -> Option<(&str, u32)> {
+        match self {
+            Self::Intent { effect, attempt, .. }
+            | Self::Probe { effect, attempt, .. }
+            | Self::Outcome { effect, attempt, .. } => Some((effect, *attempt)),
+            Self::Boot { .. } | Self::Enter { .. } | Self::Verdict { .. } | Self::Ack { .. } | Self::Note { .. } => {
+                None
+            }
+        }
+    }
+
+    /// What a probe found, or how an act ended.
+    pub fn finding(&self) -> Option<Finding> {
+        match self {
+            Self::Probe { finding, .. } | Self::Outcome { finding, .. } => Some(*finding),
+            Self::Boot { .. }
+            | Self::Enter { .. }
+            | Self::Intent { .. }
+            | Self::Verdict { .. }
+            | Self::Ack { .. }
+            | Self::Note { .. } => None,
+        }
+    }
+
+    /// The idempotency key of what is going to be done or told.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Intent { key, .. } | Self::Verdict { key, .. } => Some(key),
+            Self::Boot { .. }
+            | Self::Enter { .. }
+            | Self::Probe { .. }
+            | Self::Outcome { .. }
+            | Self::Ack { .. }
+            | Self::Note { .. } => None,
+        }
+    }
+}
+
 /// A row of the journal, as it was acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use runner_journal::{Entry, Row};
+use runner_journal::Row;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use strum::{Display, EnumString, VariantNames};
@@ -278,58 +278,26 @@ struct DumpedRow<'a> {
 
 impl<'a> DumpedRow<'a> {
     fn of(row: &'a Row, bodies: &Bodies) -> io::Result<Self> {
-        let mut dumped = Self {
+        let (from, to) = row.entry.edge().unzip();
+        let (effect, attempt) = row.entry.effect().unzip();
+        let shown = row.entry.body().map(|body| bodies.show(body));
+        // As stored, byte for byte, where nothing is taken out: the hash covers these bytes.
+        let redacted = matches!(shown, Some(Cow::Owned(_)));
+        let body = shown.map(|body| RawValue::from_string(body.into_owned())).transpose();
+        Ok(Self {
             seq: row.seq,
             boot: row.boot,
             at: rfc3339(row.at_ms),
             kind: row.entry.kind().to_string(),
-            from: None,
-            to: None,
-            effect: None,
-            attempt: None,
-            result: None,
-            key: None,
-            body: None,
-            redacted: false,
+            from: from.filter(|from| !from.is_empty()),
+            to,
+            effect,
+            attempt,
+            result: row.entry.finding().map(|finding| finding.to_string()),
+            key: row.entry.key(),
+            body: body.map_err(io::Error::from)?,
+            redacted,
             hash: row.hash.to_string(),
-        };
-        // As stored, byte for byte, where nothing is taken out: the hash covers these bytes.
-        if let Some(body) = row.entry.body() {
-            let shown = bodies.show(body);
-            dumped.redacted = matches!(shown, Cow::Owned(_));
-            dumped.body = Some(RawValue::from_string(shown.into_owned()).map_err(io::Error::from)?);
-        }
-        match &row.entry {
-            Entry::Enter { src, dst, .. } => {
-                dumped.from = (!src.is_empty()).then_some(src);
-                dumped.to = Some(dst);
-            }
-            Entry::Intent {
-                effect, attempt, key, ..
-            } => {
-                dumped.effect = Some(effect);
-                dumped.attempt = Some(*attempt);
-                dumped.key = Some(key);
-            }
-            Entry::Probe {
-                effect,
-                attempt,
-                finding,
-                ..
-            }
-            | Entry::Outcome {
-                effect,
-                attempt,
-                finding,
-                ..
-            } => {
-                dumped.effect = Some(effect);
-                dumped.attempt = Some(*attempt);
-                dumped.result = Some(finding.to_string());
-            }
-            Entry::Verdict { key, .. } => dumped.key = Some(key),
-            Entry::Boot { .. } | Entry::Ack { .. } | Entry::Note { .. } => {}
-        }
-        Ok(dumped)
+        })
     }
 }

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use runner_journal::{Entry, Hash, OpenError, Row, Snapshot, Summary};
+use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
 use serde::Serialize;
 
 use super::post_mortem::complain;
@@ -195,44 +195,20 @@ struct Step<'a> {
 
 impl<'a> Step<'a> {
     fn of(row: &'a Row, before: Option<StateName>, after: Option<StateName>, refused: Option<&'a str>) -> Self {
-        let mut step = Self {
+        let (effect, attempt) = row.entry.effect().unzip();
+        Self {
             seq: row.seq,
             boot: row.boot,
             at: rfc3339(row.at_ms),
             kind: row.entry.kind().into(),
-            to: None,
-            effect: None,
-            attempt: None,
-            result: None,
+            to: row.entry.edge().map(|(_, to)| to),
+            effect,
+            attempt,
+            result: row.entry.finding().map(Into::into),
             before,
             after,
             refused,
-        };
-        match &row.entry {
-            Entry::Enter { dst, .. } => step.to = Some(dst),
-            Entry::Intent { effect, attempt, .. } => {
-                step.effect = Some(effect);
-                step.attempt = Some(*attempt);
-            }
-            Entry::Probe {
-                effect,
-                attempt,
-                finding,
-                ..
-            }
-            | Entry::Outcome {
-                effect,
-                attempt,
-                finding,
-                ..
-            } => {
-                step.effect = Some(effect);
-                step.attempt = Some(*attempt);
-                step.result = Some(finding.into());
-            }
-            Entry::Boot { .. } | Entry::Verdict { .. } | Entry::Ack { .. } | Entry::Note { .. } => {}
         }
-        step
     }
 
     fn json(&self, out: &mut impl Write) -> io::Result<()> {
