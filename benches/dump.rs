@@ -33,6 +33,7 @@ fn main() -> Result<()> {
         let out = directory.path().join("out");
         let begun = Instant::now();
         let status = Command::new(env!("CARGO_BIN_EXE_runner"))
+            .env_clear() // cargo has variables of its own that begin like settings
             .arg("journal")
             .args(arguments)
             .arg(&path)
