@@ -74,7 +74,15 @@ pub async fn lay_tree(
     for args in calls {
         private.git.output(at(args)).await?;
     }
-    remove(workspace_repo)?;
+    // Out of the way first: whoever dies while it is removed leaves no half of it under its name, to be taken for work.
+    let removed = workspace_repo.with_extension("removed");
+    remove(&removed)?;
+    match std::fs::rename(workspace_repo, &removed) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(GitError::io("rename", workspace_repo)(error));
+        }
+        Ok(()) | Err(_) => remove(&removed)?,
+    }
     crash::at(CrashPoint::Inside(Inside::TreeReady));
     std::fs::rename(&partial, workspace_repo).map_err(GitError::io("rename", &partial))
 }

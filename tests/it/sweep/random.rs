@@ -137,6 +137,17 @@ async fn ended(outside: &Outside, bench: &Bench, code: i32, task: u64) -> String
     if outside.branch().await.is_some() {
         let branch = format!("runner/{}", outside.task);
         let commits = outside.remote(&["rev-list", "--count", &format!("{}..{branch}", outside.base)]);
+        let files = outside.remote(&[
+            "log",
+            "--stat",
+            "--format=%H %P%n%B",
+            &format!("{}..{branch}", outside.base),
+        ]);
+        assert!(
+            files.contains("change.txt"),
+            "task {task}: {files}: {verdict}: {:?}",
+            bench.dump()
+        );
         let change = outside.remote(&["show", &format!("{branch}:change.txt")]);
         assert_eq!((commits.as_str(), change.as_str()), ("1", "change"), "task {task}");
     }
