@@ -8,6 +8,7 @@
 )]
 
 mod agent_run;
+mod api;
 mod attacks;
 mod canaries;
 mod check;
@@ -48,3 +49,4 @@ mod sweep;
 mod syncs;
 mod toolchains;
 mod traces;
+mod troubleshooting;
