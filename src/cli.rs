@@ -23,6 +23,8 @@ mod local;
 mod progress;
 mod run;
 mod serve;
+#[cfg(test)]
+mod variables;
 
 pub use error::CliError;
 

@@ -37,7 +37,7 @@ use values::{
 };
 
 /// Secrets come by environment or file alone, never by a flag: a flag shows in `ps`.
-const SECRET_VARIABLES: [&str; 2] = ["RUNNER_TASK_TOKEN", "RUNNER_TASK_TOKEN_FILE"];
+pub(crate) const SECRET_VARIABLES: [&str; 2] = ["RUNNER_TASK_TOKEN", "RUNNER_TASK_TOKEN_FILE"];
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
