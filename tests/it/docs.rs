@@ -161,6 +161,48 @@ fn every_relative_link_in_the_docs_names_something_that_is_there() {
     assert!(links > 0, "no link was found, so nothing was shown");
 }
 
+#[test]
+fn the_index_of_the_docs_has_every_page() {
+    let root = Path::new(ROOT).join("docs");
+    let index = fs::read_to_string(root.join("README.md")).unwrap();
+    let mut pages: Vec<String> = fs::read_dir(&root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|kind| kind == "md" || kind == "yaml"))
+        .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| name != "README.md")
+        .collect();
+    pages.push("adr/README.md".to_owned());
+    for page in pages {
+        let linked = index.contains(&format!("]({page})")) || index.contains(&format!("]({page}#"));
+        assert!(linked, "docs/README.md does not lead to {page}");
+    }
+}
+
+/// A contributor is sent to places that are there: each row that leads to a file names things that are in it.
+#[test]
+fn the_places_of_a_step_are_where_the_docs_say() {
+    let docs = fs::read_to_string(Path::new(ROOT).join("docs/adding-a-step.md")).unwrap();
+    let mut places = 0;
+    for row in docs.lines().filter(|line| line.starts_with("| [")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let file = cells[0].split("](").nth(1).unwrap().trim_end_matches(')');
+        let path = Path::new(ROOT).join("docs").join(file);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let names: Vec<&str> = cells[1].split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{row}");
+        for name in names {
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let there = text
+                .match_indices(name)
+                .any(|(at, _)| !text[..at].ends_with(word) && !text[at + name.len()..].starts_with(word));
+            assert!(there, "{file} has no {name}");
+            places += 1;
+        }
+    }
+    assert!(places > 30, "{places} places were looked at");
+}
+
 /// Every function of the tree's Rust files, by name.
 fn functions(dir: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(dir).unwrap() {

@@ -39,6 +39,7 @@ mod outside;
 mod policy;
 mod prompt;
 mod pull_request;
+mod quickstart;
 mod redaction;
 mod resume;
 mod salvage;
