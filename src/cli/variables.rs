@@ -8,10 +8,18 @@ use clap::{Arg, Command, CommandFactory};
 use super::Cli;
 use crate::config::SECRET_VARIABLES;
 
-/// What is by the environment alone, clap does not know.
-const BY_THE_ENVIRONMENT_ALONE: [&str; 2] = [
-    "The bearer token that `POST /task` asks for; without it and the next, `/task` is open",
-    "A file with that token, read once at the start",
+/// What is by the environment alone, clap does not know: who takes it, and what it is.
+const BY_THE_ENVIRONMENT_ALONE: [(&str, &str, &str); 2] = [
+    (
+        "RUNNER_TASK_TOKEN",
+        "serve, doctor",
+        "The bearer token that `POST /task` asks for; without it and the next, `/task` is open",
+    ),
+    (
+        "RUNNER_TASK_TOKEN_FILE",
+        "serve, doctor",
+        "A file with that token, read once at the start",
+    ),
 ];
 
 /// One variable, with the commands that take it.
@@ -105,8 +113,9 @@ fn table() -> String {
         } = variable;
         writeln!(table, "| `{name}` | `{flag}` | {default} | {takers} | {help} |").unwrap();
     }
-    for (name, help) in SECRET_VARIABLES.iter().zip(BY_THE_ENVIRONMENT_ALONE) {
-        writeln!(table, "| `{name}` | | none | serve, doctor | {help} |").unwrap();
+    assert_eq!(BY_THE_ENVIRONMENT_ALONE.map(|(name, _, _)| name), SECRET_VARIABLES);
+    for (name, takers, help) in BY_THE_ENVIRONMENT_ALONE {
+        writeln!(table, "| `{name}` | | none | {takers} | {help} |").unwrap();
     }
     table
 }
