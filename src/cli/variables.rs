@@ -32,7 +32,7 @@ struct Variable {
     help: String,
 }
 
-/// The commands that people call, and those below them under their own first name.
+/// The commands that people call.
 fn commands() -> Vec<Command> {
     let mut cli = Cli::command();
     // Hands settings of every command down to each.
