@@ -6,6 +6,11 @@ use tokio::sync::watch;
 use crate::driver::Observe;
 use crate::machine::{Event, Millis, Run, StateName};
 
+#[cfg(feature = "otlp")]
+mod exports;
+#[cfg(not(feature = "otlp"))]
+#[path = "telemetry/exports_left_out.rs"]
+mod exports;
 mod logs;
 mod metrics;
 #[cfg(feature = "otlp")]
@@ -13,6 +18,7 @@ pub mod otlp;
 pub mod spans;
 mod status;
 
+pub use exports::Exports;
 pub use logs::{Line, also_to, log_to_stderr};
 pub use metrics::Metrics;
 pub use status::{Status, VerdictStatus};

@@ -102,7 +102,7 @@ impl Trace {
         let mut bytes = [0; N];
         let digits = self.parent.get(from..from + 2 * N).unwrap_or_default();
         // It was parsed as one.
-        drop(hex::decode_to_slice(digits, &mut bytes));
+        let _ = hex::decode_to_slice(digits, &mut bytes);
         bytes
     }
 

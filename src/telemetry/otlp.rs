@@ -23,8 +23,10 @@ use crate::redact::Redactor;
 use crate::text::excerpt;
 use crate::trace::Sampler;
 
+pub(super) mod delivery;
 mod messages;
 mod resource;
+pub(super) mod sent;
 mod settings;
 
 pub use messages::scope;

@@ -463,6 +463,7 @@ impl Draft {
         Span {
             trace: trace.id(),
             id,
+            task: trace.task(),
             parent: Parent::None,
             state: trace.operators().and_then(|trace| trace.state()).map(str::to_owned),
             name,

@@ -10,6 +10,8 @@ pub struct Span {
     pub trace: TraceId,
     /// Its name in that.
     pub id: SpanId,
+    /// The span of the task that it belongs to: a trace may have several tasks.
+    pub task: SpanId,
     /// What it is a part of.
     pub parent: Parent,
     /// The trace's `tracestate`, as it came.
