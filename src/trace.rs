@@ -197,7 +197,10 @@ mod tests {
         assert_eq!(trace.span_id().to_string(), "00f067aa0ba902b7");
         assert_eq!(trace.flags(), 1);
         let child = Trace::of_span(trace.trace_id(), SpanId([0xab; 8]), 3, trace.state());
-        assert_eq!(child.parent(), "00-4bf92f3577b34da6a3ce929d0e0e4736-abababababababab-03");
+        assert_eq!(
+            child.parent(),
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-abababababababab-03"
+        );
         assert_eq!(Trace::parse(child.parent(), child.state()), Some(child.clone()));
         let variables: Vec<_> = child.variables().collect();
         assert_eq!(variables, [("TRACEPARENT", child.parent()), ("TRACESTATE", "a=b")]);

@@ -23,7 +23,8 @@ impl Exports {
         _: AgentIdentity,
         _: &Redactor,
     ) -> Result<Self, HttpSetupError> {
-        let endpoints = ["", "_TRACES", "_METRICS", "_LOGS"].map(|signal| format!("OTEL_EXPORTER_OTLP{signal}_ENDPOINT"));
+        let endpoints =
+            ["", "_TRACES", "_METRICS", "_LOGS"].map(|signal| format!("OTEL_EXPORTER_OTLP{signal}_ENDPOINT"));
         for name in endpoints {
             if env(&name).is_some_and(|value| !value.is_empty()) {
                 tracing::warn!("{name} is ignored: this build of the runner has no OTLP in it");

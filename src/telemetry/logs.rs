@@ -42,11 +42,9 @@ pub fn also_to(taker: impl Fn(&Line) + Send + Sync + 'static) {
 /// Every line goes through the redactor, and a field has no control character in it that a terminal could act on.
 pub fn log_to_stderr(options: &LogOptions, default: &str, redactor: &Redactor) {
     let terminal = io::stderr().is_terminal();
-    let format = options.log_format.unwrap_or(if terminal {
-        LogFormat::Pretty
-    } else {
-        LogFormat::Json
-    });
+    let format = options
+        .log_format
+        .unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
     // An empty one is how a manifest leaves it out; taken as it is, it would silence the log.
     let wanted = options
         .log

@@ -30,8 +30,8 @@ pub(super) mod sent;
 mod settings;
 
 pub use messages::scope;
-pub use settings::{Pace, Signal};
 use settings::{Compression, Destination, Encoding, Settings};
+pub use settings::{Pace, Signal};
 
 /// How much of an answer is read, in bytes. A collector says in it what it did not take.
 const ANSWER_LIMIT: usize = 64 * 1024;

@@ -42,7 +42,10 @@ impl Sampler {
 fn within(ratio: f64, trace: &TaskTrace) -> bool {
     let [.., a, b, c, d, e, f, g] = trace.id().0;
     let drawn = u64::from_be_bytes([0, a, b, c, d, e, f, g]);
-    #[expect(clippy::cast_precision_loss, reason = "it has 56 bits, and a share needs no more than 53")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "it has 56 bits, and a share needs no more than 53"
+    )]
     let share = drawn as f64 / (1_u64 << 56) as f64;
     share < ratio
 }

@@ -33,6 +33,7 @@ mod local_run;
 mod memory;
 mod messages_api;
 mod model_proxy;
+mod otlp;
 mod output;
 mod outside;
 mod policy;

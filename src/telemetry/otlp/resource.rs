@@ -104,7 +104,10 @@ mod tests {
         };
         assert!(resource(&[]).contains("\"runner\""));
         assert!(resource(&[("OTEL_RESOURCE_ATTRIBUTES", "service.name=a")]).contains("\"a\""));
-        let both = &[("OTEL_RESOURCE_ATTRIBUTES", "service.name=a"), ("OTEL_SERVICE_NAME", "b")];
+        let both = &[
+            ("OTEL_RESOURCE_ATTRIBUTES", "service.name=a"),
+            ("OTEL_SERVICE_NAME", "b"),
+        ];
         assert!(resource(both).contains("\"b\""));
     }
 }
