@@ -104,10 +104,11 @@ impl Exports {
         let spans = async {
             let (spans, delivery) = on.spans?;
             let sampling = Sampling::Record(on.otlp.sampler());
-            let mut spans = lock(&spans);
-            let last = spans.finish();
-            hand_over(&delivery.intake(), sampling, &spans, last);
-            drop(spans);
+            {
+                let mut spans = lock(&spans);
+                let last = spans.finish();
+                hand_over(&delivery.intake(), sampling, &spans, last);
+            }
             Some(delivery.close(deadline).await)
         };
         let lines = async { Some(on.lines?.close(deadline).await) };
@@ -159,7 +160,9 @@ impl Observe for Tracer {
 
 fn hand_over(intake: &Intake<Span>, sampling: Sampling, spans: &Spans, finished: Vec<Span>) {
     if !finished.is_empty() && spans.trace().is_some_and(|trace| sampling.records(trace)) {
-        finished.into_iter().for_each(|span| intake.push(span));
+        for span in finished {
+            intake.push(span);
+        }
     }
 }
 

@@ -98,11 +98,14 @@ impl Otlp {
         if !settings.any() {
             return Ok(None);
         }
+        let options = HttpOptions {
+            ca_file,
+            ..HttpOptions::default()
+        };
         let client = |proxies| {
             http::build_client(&HttpOptions {
-                ca_file: ca_file.clone(),
                 proxies,
-                ..HttpOptions::default()
+                ..options.clone()
             })
         };
         Ok(Some(Self {

@@ -193,6 +193,7 @@ async fn a_parked_task_goes_on_in_its_trace() {
     let parked = tap.until(|seen| seen.span("boot", "runner.boot", "1").is_some()).await;
     let boot = parked.span("boot", "runner.boot", "1").unwrap();
     assert_eq!(boot.attributes["runner.farewell"], "parked");
+    let parked = boot.id.clone();
     bench.let_the_agent_go();
     let mut second = bench.start();
     assert_eq!(second.wait().await.code(), Some(0), "{}", second.log());
@@ -206,10 +207,7 @@ async fn a_parked_task_goes_on_in_its_trace() {
         edges.contains(&("invoke_agent command".to_owned(), "boot 2".to_owned())),
         "{edges:?}"
     );
-    assert_eq!(
-        received.span("boot", "runner.boot", "2").unwrap().links,
-        [boot.id.clone()]
-    );
+    assert_eq!(received.span("boot", "runner.boot", "2").unwrap().links, [parked]);
 }
 
 /// How long the effects of a run took together, in milliseconds, by its journal.
@@ -275,7 +273,8 @@ async fn a_collector_that_is_away_slow_or_hostile_neither_delays_nor_fails_a_tas
         assert!(took < without + 5_000, "{name}: {took} ms, {without} ms without");
         assert!(ending < Duration::from_secs(10), "{name}: {ending:?}");
         if name != "endless" {
-            assert!(log.contains("not taken by the collector"), "{name}: {log}");
+            let told = log.contains("not taken by the collector") || log.contains("the collector did not get all");
+            assert!(told, "{name}: {log}");
         }
         if let Some(collector) = collector {
             let asked = collector.requests();

@@ -103,6 +103,8 @@ struct Queue<T> {
     /// When the oldest that waits came in.
     since: Option<Instant>,
     closing: bool,
+    /// In the request that is under way.
+    under_way: u64,
     tally: Tally,
 }
 
@@ -146,6 +148,7 @@ impl<T: Item> Shared<T> {
         let batch: Vec<T> = queue.items.drain(..count).collect();
         queue.bytes -= batch.iter().map(T::size).sum::<usize>();
         queue.since = (!queue.items.is_empty()).then(Instant::now);
+        queue.under_way = batch.len() as u64;
         batch
     }
 
@@ -215,6 +218,7 @@ impl<T: Item> Delivery<T> {
                 bytes: 0,
                 since: None,
                 closing: false,
+                under_way: 0,
                 tally: Tally::default(),
             }),
             changed: Notify::new(),
@@ -238,7 +242,7 @@ impl<T: Item> Delivery<T> {
             self.sending.abort();
         }
         let mut queue = self.intake.0.queue();
-        queue.tally.dropped += queue.items.len() as u64;
+        queue.tally.dropped += queue.items.len() as u64 + queue.under_way;
         queue.items.clear();
         queue.tally
     }
@@ -264,6 +268,7 @@ async fn send<T: Item>(otlp: Arc<Otlp>, shared: Arc<Shared<T>>, sent: Option<Sen
                 Came::Refused | Came::Nobody => 0,
             };
             let mut queue = shared.queue();
+            queue.under_way = 0;
             queue.tally.sent += taken;
             queue.tally.dropped += count - taken;
         }

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use runner_journal::{Row, Snapshot};
@@ -128,21 +129,21 @@ fn tree(spans: &[Span]) -> String {
     while let Some((depth, span)) = left.pop() {
         let ended = text(span, "runner.outcome").or_else(|| text(span, "runner.farewell"));
         let ended = ended.or_else(|| text(span, "runner.verdict")).unwrap_or_default();
-        let links: Vec<&str> = span.links.iter().map(|id| names[id].trim()).collect();
-        let link = if links.is_empty() {
+        let before: Vec<&str> = span.links.iter().map(|id| names[id].trim()).collect();
+        let after = if before.is_empty() {
             String::new()
         } else {
-            format!(" after {}", links.join(", "))
+            format!(" after {}", before.join(", "))
         };
         let error = if span.status == Status::Unset { "" } else { " (error)" };
-        let line = format!(
-            "{}{} {}–{} {ended}{error}{link}\n",
+        let _ = writeln!(
+            lines,
+            "{}{} {}–{} {ended}{error}{after}",
             "  ".repeat(depth),
             names[&span.id].trim(),
             span.start - began,
             span.end - began,
         );
-        lines.push_str(&line);
         push(&mut left, depth + 1, Some(span.id));
     }
     lines

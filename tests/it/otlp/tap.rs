@@ -1,4 +1,4 @@
-//! A real OTLP receiver: OtelTap, which prints what it gets, an item a line.
+//! A real OTLP receiver, PyPI's oteltap, which prints what it gets, an item a line.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -102,9 +102,8 @@ impl Tap {
                 self.received.take(&line);
             }
         };
-        if tokio::time::timeout(NEVER, reading).await.is_err() {
-            panic!("it never came: {:#?}", self.received);
-        }
+        let came = tokio::time::timeout(NEVER, reading).await;
+        assert!(came.is_ok(), "it never came: {:#?}", self.received);
         while let Ok(line) = tokio::time::timeout(Duration::from_millis(500), self.lines.next_line()).await {
             self.received.take(&line.unwrap().unwrap_or_default());
         }
