@@ -53,6 +53,8 @@ pub enum Inside {
     CloneFetched,
     /// The clone is renamed, and its directory is not synced.
     CloneRenamed,
+    /// The working tree that was there is out of the way, and not removed.
+    TreeMoved,
     /// The agent's working tree is whole under its temporary name.
     TreeReady,
     /// The agent runs.

@@ -23,7 +23,7 @@ pub(crate) fn create(path: &Path, schema: &Schema, machine: &Machine) -> rusqlit
     // The caller's one sync of the whole file is what counts; until then nobody knows the file.
     conn.pragma_update(None, "synchronous", "OFF")?;
     conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    conn.pragma_update(None, "journal_mode", "WAL")?;
+    to_its_end(&conn, "PRAGMA journal_mode = WAL")?;
     let tx = conn.transaction()?;
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", schema.version)?;
@@ -36,6 +36,14 @@ pub(crate) fn create(path: &Path, schema: &Schema, machine: &Machine) -> rusqlit
     // The last connection's end would do this too, and say nothing where it fails.
     crate::journal::checkpoint(&conn)?;
     conn.close().map_err(|(_, error)| error)
+}
+
+/// A statement that answers a row writes at its end: `pragma_update` stops at the row, and what the end says is lost.
+fn to_its_end(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare(sql)?;
+    let mut answers = statement.query([])?;
+    while answers.next()?.is_some() {}
+    Ok(())
 }
 
 pub(crate) fn add_edge(conn: &Connection, src: &str, dst: &str) -> rusqlite::Result<()> {

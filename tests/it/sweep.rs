@@ -125,6 +125,7 @@ async fn killed_from_the_agent_on(expected: Expected, set: impl Fn(Bench) -> Ben
             | Inside::SealRenamed
             | Inside::CloneFetched
             | Inside::CloneRenamed
+            | Inside::TreeMoved
             | Inside::TreeReady => false,
         },
     };
@@ -257,6 +258,21 @@ pub(crate) async fn ended(outside: &Outside, bench: &Bench, expected: Expected, 
             }
         }
     }
+}
+
+/// An agent without conversations begins anew when its runner died; the tree of its first start is half a change by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_an_old_tree_is_removed_nothing_of_it_has_its_name() {
+    let outside = Outside::start().await;
+    let bench = watched(&outside).with("RUNNER_AGENT_ATTEMPTS", "3");
+    dies_at(CrashPoint::Inside(Inside::AgentStarted), &outside, &bench).await;
+    std::fs::write(bench.path("workspace/repo/half"), "").unwrap();
+    let place = CrashPoint::Inside(Inside::TreeMoved);
+    dies_at(place, &outside, &bench).await;
+    assert!(bench.path("workspace/repo.removed/half").exists());
+    assert!(!bench.path("workspace/repo").exists());
+    is_over(place, &outside, &bench).await;
+    assert!(!bench.path("workspace/repo.removed").exists());
 }
 
 /// The process dies while a server has its request, and the server does the work all the same.

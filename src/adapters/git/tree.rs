@@ -81,8 +81,10 @@ pub async fn lay_tree(
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(GitError::io("rename", workspace_repo)(error));
         }
-        Ok(()) | Err(_) => remove(&removed)?,
+        Ok(()) | Err(_) => {}
     }
+    crash::at(CrashPoint::Inside(Inside::TreeMoved));
+    remove(&removed)?;
     crash::at(CrashPoint::Inside(Inside::TreeReady));
     std::fs::rename(&partial, workspace_repo).map_err(GitError::io("rename", &partial))
 }

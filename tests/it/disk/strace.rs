@@ -53,6 +53,10 @@ impl Change {
     pub(crate) fn is_sync(&self) -> bool {
         matches!(self.call.as_str(), "fsync" | "fdatasync")
     }
+
+    pub(super) fn is_first(&self, call: &str) -> bool {
+        self.call == call && self.nth == 1
+    }
 }
 
 impl fmt::Display for Change {

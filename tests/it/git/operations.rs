@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::world::{CANARY, World, git, git_in};
@@ -201,6 +201,30 @@ async fn what_a_killed_clone_leaves_is_thrown_away() {
     let cloned = world.cloned().await;
     assert_eq!(cloned.base, world.main);
     assert!(!state.join("git.partial-dead").exists());
+}
+
+#[tokio::test]
+async fn a_clone_does_not_wait_for_what_a_killed_git_still_writes() {
+    let world = World::new().await;
+    let (state, over) = (world.root().join("state"), Arc::new(AtomicBool::new(false)));
+    let writer = std::thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            for number in 0_u32.. {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                // They fail while the directory is away: what counts is that it is never empty for long.
+                let _ = std::fs::create_dir(state.join("git.partial-dead"));
+                let _ = std::fs::write(state.join(format!("git.partial-dead/{}", number % 64)), "");
+            }
+        }
+    });
+    for _ in 0..5 {
+        assert_eq!(world.cloned().await.base, world.main);
+    }
+    over.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
 }
 
 #[tokio::test]
