@@ -169,12 +169,10 @@ async fn the_agent_and_the_apis_requests_are_told_of_the_span_that_they_are_in()
     // Lines belong to the span of what was under way, also by OTLP.
     let line = received.logs.iter().find(|line| line.body == "entered Cloned").unwrap();
     assert_eq!((line.trace.as_str(), line.severity.as_str()), (TRACE, "INFO"));
-    assert_eq!(
-        &line.span,
-        id("setup"),
-        "the next effect is intended in the same transaction"
-    );
+    assert_eq!(&line.span, id("boot"), "it is between two effects");
     assert_eq!(line.attributes["cicd.pipeline.run.id"], "t-1");
+    let line = received.logs.iter().find(|line| line.body == "clone").unwrap();
+    assert_eq!(&line.span, id("clone"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -144,6 +144,10 @@ impl Visit for Draft {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::layer::SubscriberExt;
+
     use super::*;
     use crate::secret::Secret;
 
@@ -184,17 +188,48 @@ mod tests {
         assert_eq!(line.json.matches("\"state\"").count(), 1, "{}", line.json);
     }
 
+    /// Keeps what is said.
+    #[derive(Clone, Default)]
+    struct Ear(Arc<Mutex<Vec<Draft>>>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Ear {
+        fn on_event(&self, event: &Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.lock().unwrap().push(Draft::of(event));
+        }
+    }
+
+    fn said(say: impl FnOnce()) -> Draft {
+        let ear = Ear::default();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(ear.clone()), say);
+        ear.0.lock().unwrap().remove(0)
+    }
+
+    #[test]
+    fn what_is_said_is_taken_with_each_field_as_what_it_is() {
+        let absent: Option<&str> = None;
+        let line = said(|| tracing::warn!(count = 3, yes = true, text = "a", shown = %"b", absent, "said {}", 1));
+        assert_eq!((line.level, line.message.as_str()), (Level::WARN, "said 1"));
+        assert_eq!(line.target, "runner::telemetry::logs::line::tests");
+        assert_eq!(
+            line.fields,
+            [
+                ("count", 3.into()),
+                ("yes", true.into()),
+                ("text", "a".into()),
+                ("shown", "b".into())
+            ]
+        );
+    }
+
     #[test]
     fn a_line_is_redacted_as_a_whole_and_bounded() {
         let redactor = Redactor::new();
         redactor.add(&Secret::new("ghs_canary0123"));
-        let line = draft(
-            "with ghs_canary0123",
-            vec![("url", "x?ghs_canary0123".into()), ("long", "y".repeat(100_000).into())],
-        );
+        let long = "y".repeat(100_000);
+        let line = said(|| tracing::warn!(url = "x?ghs_canary0123", long, "with ghs_canary0123, {long}"));
         let line = line.finished(None, &redactor);
         assert!(!line.json.contains("canary"), "{}", &line.json[..200]);
-        assert!(line.json.len() < LENGTH + 1_000);
+        assert!(line.json.len() < 2 * LENGTH + 1_000);
         assert_eq!(line.span, None);
     }
 }
