@@ -79,10 +79,12 @@ async fn a_collector_gets_one_trace_of_a_task_with_the_right_parents_over_a_sigk
     let Some(mut tap) = Tap::start().await else { return };
     let outside = Outside::start().await;
     let bench = tap.bench(&outside).with("RUNNER_AGENT_COMMAND", WAITING_AGENT);
-    let mut first = bench.start();
+    // It gathers for so long that it has sent nothing when it is killed: all that it had finished is the next start's to send.
+    let mut patient = bench.command();
+    patient.env("OTEL_BSP_SCHEDULE_DELAY", "600000");
+    let mut first = Serving::spawn(patient);
     assign(&first, &outside).await;
     bench.agent_is_there(&first).await;
-    // What was finished by then is sent by itself; killed before it was, the next start sends it.
     first.kill().await;
     bench.let_the_agent_go();
     let mut second = bench.start();
@@ -193,6 +195,7 @@ async fn a_parked_task_goes_on_in_its_trace() {
     assert_eq!(boot.attributes["runner.farewell"], "parked");
     let parked = boot.id.clone();
     bench.let_the_agent_go();
+    // What the first had sent comes no second time: `tree` would see it.
     let mut second = bench.start();
     assert_eq!(second.wait().await.code(), Some(0), "{}", second.log());
     let received = tap.until(|seen| seen.span("boot", "runner.boot", "2").is_some()).await;
@@ -227,6 +230,8 @@ async fn run_with(endpoint: Option<&str>) -> (i64, Duration, String) {
     if let Some(endpoint) = endpoint {
         bench = bench
             .with("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+            // Longer than anybody waits here.
+            .with("OTEL_EXPORTER_OTLP_TIMEOUT", "60000")
             .with("OTEL_BSP_SCHEDULE_DELAY", "1")
             .with("OTEL_BLRP_SCHEDULE_DELAY", "1");
     }
