@@ -24,7 +24,7 @@ use crate::redact::Redactor;
 use crate::sandbox::{self, InForce};
 use crate::seal::{Seal, SealError, Sealed};
 use crate::secret::Secret;
-use crate::telemetry::system_clock;
+use crate::telemetry::{Metrics, system_clock};
 use crate::text::cut;
 
 mod agent;
@@ -70,6 +70,7 @@ pub struct World {
     api_token_file: Option<PathBuf>,
     api_at: Option<ApiUrl>,
     watch: Watch,
+    metrics: Metrics,
     forwarder: Forwarder,
     notes: Mutex<Vec<Note>>,
     rules: Rules,
@@ -217,6 +218,7 @@ impl World {
             api_token_file: options.api_token_file.clone(),
             api_at: None,
             watch: Arc::new(|_| {}),
+            metrics: Metrics::new(),
             forwarder,
             notes: Mutex::new(Vec::new()),
             rules: Rules {
@@ -239,6 +241,13 @@ impl World {
     #[must_use]
     pub fn with_watch(mut self, watch: Watch) -> Self {
         self.watch = watch;
+        self
+    }
+
+    /// Counts here what no row of the journal says.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
         self
     }
 
@@ -291,7 +300,12 @@ impl World {
             .map_err(|e| unavailable(e.to_string()))?
             .map_err(|e| unavailable(e.to_string()))?;
         let wanted = self.allowance.ports.wanted();
-        sandbox::decide(self.sandbox, &rights, &wanted).map_err(|e| unavailable(e.to_string()))
+        let decided = sandbox::decide(self.sandbox, &rights, &wanted);
+        // Of each start: the journal has a note of the first one alone.
+        let in_force = decided.as_ref().ok().and_then(Option::as_ref);
+        self.metrics
+            .sandboxed(self.sandbox, &wanted, in_force.map(|sandbox| &sandbox.rights));
+        decided.map_err(|e| unavailable(e.to_string()))
     }
 
     fn note(&self, note: Note) {

@@ -11,7 +11,7 @@ mod metrics;
 mod status;
 
 pub use logs::log_to_stderr;
-pub use metrics::Metrics;
+pub use metrics::{Declared, ExposedFamily, Exposition, Kind, Metrics, Sample, classic};
 pub use status::{Status, VerdictStatus};
 
 /// RFC 3339 with milliseconds, in UTC.
