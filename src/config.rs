@@ -21,6 +21,7 @@ use crate::redact::Redactor;
 use crate::sandbox::{self, Confinement, Ports};
 use crate::seal::{Seal, SealKey};
 use crate::secret::Secret;
+use crate::telemetry::spans::AgentIdentity;
 
 mod directory;
 mod error;
@@ -381,6 +382,24 @@ impl Settings {
             redactor.add(&Secret::new(token.trim()));
         }
         redactor.add_environment(&self.options.agent_env, env);
+    }
+
+    /// What spans say of the agent before it has said anything.
+    pub fn agent_identity(&self) -> AgentIdentity {
+        let model = self.options.agent_model.clone().filter(|model| !model.is_empty());
+        match &self.agent {
+            AgentChoice::Claude => AgentIdentity {
+                name: "claude",
+                provider: Some("anthropic"),
+                model,
+            },
+            // What it uses, and of whom, is its own affair.
+            AgentChoice::Command(_) => AgentIdentity {
+                name: "command",
+                provider: None,
+                model: None,
+            },
+        }
     }
 
     /// Makes sure that what must stay hidden lies outside what the agent may read: said before anything is done, and

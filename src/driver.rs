@@ -44,6 +44,10 @@ pub trait Execute: Send + Sync + 'static {
 pub struct Call {
     /// Whose effect it is.
     pub assignment: Assignment,
+    /// When that was journaled: the names of the task's spans follow from it.
+    pub assigned_at: Millis,
+    /// Which effect.
+    pub effect: EffectName,
     /// The attempt's number.
     pub attempt: u32,
     /// The idempotency key: the same for every attempt.
@@ -397,6 +401,8 @@ impl<W: Execute> Driver<W> {
         })?;
         Ok(Call {
             assignment,
+            assigned_at: self.run.assigned_at,
+            effect,
             attempt,
             key: idempotency_key(&self.run, effect),
             boot: self.run.boot.number,

@@ -310,8 +310,13 @@ pub fn replay<'a>(
     Ok(run)
 }
 
-/// Applies one row to a history, which stays as it was where the row is refused.
-pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> Result<(), RowError> {
+/// Applies one row to a history, which stays as it was where the row is refused. Gives the event that the row stands for; one
+/// that follows from the event before it stands for none.
+pub fn step(
+    run: &mut Run,
+    row: &Row,
+    blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>,
+) -> Result<Option<Event>, RowError> {
     let at = row.at_ms;
     let event = match &row.entry {
         Entry::Boot { .. } => Event::Booted { at },
@@ -322,7 +327,7 @@ pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<
         Entry::Enter { dst, .. } => {
             let replayed = run.state_name();
             return if replayed.is_some_and(|s| s.to_string() == *dst) {
-                Ok(())
+                Ok(None)
             } else {
                 Err(RowError::OtherState {
                     written: dst.clone(),
@@ -332,7 +337,7 @@ pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<
         }
         Entry::Ack { .. } => {
             return if run.acknowledged.is_some() {
-                Ok(())
+                Ok(None)
             } else {
                 Err(RowError::UnfoundedAck)
             };
@@ -375,7 +380,7 @@ pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<
         },
     };
     *run = transition(run, &event)?;
-    Ok(())
+    Ok(Some(event))
 }
 
 fn named(effect: &str) -> Result<EffectName, RowError> {

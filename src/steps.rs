@@ -26,6 +26,7 @@ use crate::seal::{Seal, SealError, Sealed};
 use crate::secret::Secret;
 use crate::telemetry::{Metrics, system_clock};
 use crate::text::cut;
+use crate::trace::{Sampling, TaskTrace, Trace};
 
 mod agent;
 mod clone;
@@ -69,6 +70,7 @@ pub struct World {
     on_term: crate::machine::OnTerm,
     api_token_file: Option<PathBuf>,
     api_at: Option<ApiUrl>,
+    sampling: Sampling,
     watch: Watch,
     metrics: Metrics,
     forwarder: Forwarder,
@@ -217,6 +219,7 @@ impl World {
             on_term: options.on_term,
             api_token_file: options.api_token_file.clone(),
             api_at: None,
+            sampling: Sampling::default(),
             watch: Arc::new(|_| {}),
             metrics: Metrics::new(),
             forwarder,
@@ -237,6 +240,13 @@ impl World {
         self
     }
 
+    /// Tells the task API and the agent of our spans, where they are recorded.
+    #[must_use]
+    pub fn with_sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
     /// Tells what the agent is doing.
     #[must_use]
     pub fn with_watch(mut self, watch: Watch) -> Self {
@@ -251,6 +261,22 @@ impl World {
         self
     }
 
+    /// What is started by an effect is told of the trace so: the effect's attempt is its parent.
+    fn trace(&self, call: &Call) -> Option<Trace> {
+        let trace = TaskTrace::of(&call.assignment, call.assigned_at);
+        let span = trace.attempt(call.effect, call.attempt);
+        self.sampling.context(&trace, span)
+    }
+
+    /// The task API for what is said beside the effects, for as long as this start lives.
+    fn api_of_boot(&self, call: &Call) -> TaskApi {
+        let trace = TaskTrace::of(&call.assignment, call.assigned_at);
+        let context = self.sampling.context(&trace, trace.boot(call.boot));
+        self.api(call).with_trace(context)
+    }
+
+    /// The task API for an effect. It is the operator's, and hears of the trace; the forge and the model are somebody else's,
+    /// and do not.
     fn api(&self, call: &Call) -> TaskApi {
         let base = self.api_at.clone().unwrap_or_else(|| call.assignment.api_url.clone());
         let task = call.assignment.task_id.clone();
@@ -260,7 +286,7 @@ impl World {
             Err(_) => &self.clients.by_environment,
         };
         TaskApi::new(client.clone(), base, task, self.api_token_file.clone())
-            .with_trace(call.assignment.trace.clone())
+            .with_trace(self.trace(call))
             .with_redactor(self.redactor.clone())
     }
 
@@ -347,7 +373,7 @@ impl World {
     async fn carry_out(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
         // Nothing is told of a task before its `started`, and nothing after its verdict.
         if !matches!(effect, Effect::Start { .. } | Effect::Report { .. }) {
-            self.forwarder.start(|| self.api(call), call.boot);
+            self.forwarder.start(|| self.api_of_boot(call), call.boot);
         }
         match effect {
             Effect::Start { patience, within_ms } => start::act(self, *patience, *within_ms, call).await,

@@ -8,9 +8,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::CliError;
-use super::local::{clock, on_runtime, term, tidy};
+use super::local::{clock, exports, on_runtime, term, tidy};
 use crate::config::{Options, Role, Settings};
-use crate::driver::{Driver, Parts};
+use crate::driver::{Driver, Observe, Parts};
 use crate::forwarder::Forwarder;
 use crate::redact::Redactor;
 use crate::server::{self, Listener, router};
@@ -50,7 +50,10 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     // What can be refused is refused before anything is made: exit 2 has touched nothing.
     let metrics = Metrics::of(&settings);
     let forwarder = Forwarder::new(clock(), metrics.clone());
-    let world = World::new(&settings, redactor, forwarder.clone())?.with_metrics(metrics.clone());
+    let exports = exports(&settings, &redactor)?;
+    let world = World::new(&settings, redactor, forwarder.clone())?
+        .with_sampling(exports.sampling())
+        .with_metrics(metrics.clone());
     let address = settings.options.listen;
     let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;
@@ -74,15 +77,17 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     });
     let term = term(settings.options.term_grace);
     let told = term.told.clone();
+    let mut observers: Vec<Box<dyn Observe>> = vec![
+        Box::new(Telemetry::new(status, metrics.clone())),
+        Box::new(forwarder.observer()),
+    ];
+    observers.extend(exports.observer(&opened));
     let driver = Driver::start(Parts {
         opened,
         world,
         policy: settings.policy(),
         clock: clock(),
-        observers: vec![
-            Box::new(Telemetry::new(status, metrics.clone())),
-            Box::new(forwarder.observer()),
-        ],
+        observers,
         inbox: Some(requests),
         term,
     })?;
@@ -101,6 +106,8 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     // Who waits for an answer gets it: without this, a 503 was lost with the process that it speaks of.
     drop(end);
     drop(tokio::time::timeout(LAST_ANSWERS, serving).await);
+    // Last, when nobody waits for anything any more.
+    exports.close().await;
     Ok(exit?.code())
 }
 

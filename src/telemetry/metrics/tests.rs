@@ -161,8 +161,8 @@ fn request(model: &str) -> Metered {
     })
 }
 
-fn listed() -> Option<Arc<Prices>> {
-    Some(Arc::new(Prices::load(None).unwrap()))
+fn listed() -> Arc<Prices> {
+    Arc::new(Prices::load(None).unwrap())
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn an_effect_is_counted_by_what_came_of_it_with_its_time() {
 
 #[test]
 fn an_agent_that_nobody_meters_is_taken_at_its_word_once() {
-    let mut life = cloned(Metrics::with(model::Account::by_hearsay(listed())));
+    let mut life = cloned(Metrics::with(model::Account::by_hearsay(Some(listed()))));
     life.intend(EffectName::Agent);
     life.end(EffectName::Agent, agent_ended(250_000), 10);
     life.shows("runner_agent_starts_total 1");
@@ -193,7 +193,7 @@ fn an_agent_that_nobody_meters_is_taken_at_its_word_once() {
 
 #[test]
 fn what_the_proxy_counted_is_not_counted_again_as_the_agents_word() {
-    let mut life = cloned(Metrics::with(model::Account::by_proxy(listed().unwrap())));
+    let mut life = cloned(Metrics::with(model::Account::by_proxy(listed())));
     let watch = life.metrics.model_watch();
     life.intend(EffectName::Agent);
     watch(&Metered::Began);
@@ -213,7 +213,7 @@ fn what_the_proxy_counted_is_not_counted_again_as_the_agents_word() {
 
 #[test]
 fn an_agent_that_went_past_the_proxy_is_taken_at_its_word() {
-    let mut life = cloned(Metrics::with(model::Account::by_proxy(listed().unwrap())));
+    let mut life = cloned(Metrics::with(model::Account::by_proxy(listed())));
     life.intend(EffectName::Agent);
     life.end(EffectName::Agent, agent_ended(300_000), 10);
     life.shows("runner_agent_cost_usd_total{model=\"claude-opus-4-5\"} 0.3");
@@ -277,7 +277,7 @@ fn processes_that_the_kernel_killed_are_counted() {
 
 #[test]
 fn a_name_from_outside_is_no_label() {
-    let metrics = Metrics::with(model::Account::by_proxy(listed().unwrap()));
+    let metrics = Metrics::with(model::Account::by_proxy(listed()));
     let watch = metrics.model_watch();
     for n in 0..100 {
         watch(&request(&format!("model-{n}")));
