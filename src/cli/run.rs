@@ -297,7 +297,7 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     let progress = Progress::new(redactor.clone());
     let metrics = Metrics::of(&settings);
     let forwarder = Forwarder::new(clock(), metrics.clone());
-    let exports = exports(&settings, redactor)?;
+    let exports = exports(&settings, redactor, &metrics)?;
     let world = World::new(&settings, redactor.clone(), forwarder.clone())?
         .with_api_at(api.api_url().clone())
         .with_sampling(exports.sampling())

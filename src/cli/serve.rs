@@ -50,7 +50,7 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     // What can be refused is refused before anything is made: exit 2 has touched nothing.
     let metrics = Metrics::of(&settings);
     let forwarder = Forwarder::new(clock(), metrics.clone());
-    let exports = exports(&settings, &redactor)?;
+    let exports = exports(&settings, &redactor, &metrics)?;
     let world = World::new(&settings, redactor, forwarder.clone())?
         .with_sampling(exports.sampling())
         .with_metrics(metrics.clone());

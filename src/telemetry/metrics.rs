@@ -26,10 +26,16 @@ mod exposition;
 mod labels;
 mod measure;
 mod model;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod process;
+#[cfg(feature = "otlp")]
+mod push;
 
 pub use exposition::{Exposition, Family as ExposedFamily, Kind, Sample, classic};
 pub(super) use measure::Measure;
+#[cfg(feature = "otlp")]
+pub(super) use push::Push;
 
 /// A gauge of seconds or dollars.
 type Real = Gauge<f64, AtomicU64>;
@@ -51,6 +57,8 @@ struct Inner {
     registry: Registry,
     declared: Vec<Declared>,
     scrapes: watch::Sender<u64>,
+    #[cfg(feature = "otlp")]
+    since: crate::machine::Millis,
     task: Task,
     agent: Agent,
     events: Events,
@@ -160,6 +168,8 @@ impl Metrics {
             registry,
             declared,
             scrapes: watch::Sender::new(0),
+            #[cfg(feature = "otlp")]
+            since: super::system_clock(),
             task,
             agent,
             events,
@@ -183,6 +193,12 @@ impl Metrics {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.0.registry)?;
         Ok(text)
+    }
+
+    /// When the counters began at 0.
+    #[cfg(feature = "otlp")]
+    fn since(&self) -> crate::machine::Millis {
+        self.0.since
     }
 
     /// Somebody is about to read the text.
@@ -250,6 +266,15 @@ impl Metrics {
                 journal.syncs.observe(took.as_secs_f64());
             }
         }
+    }
+
+    /// Shows that nothing of a signal was sent yet, where it is to be sent at all.
+    pub fn export_begins(&self, signal: &'static str) {
+        for result in ["taken", "failed", "refused"] {
+            let label = labels::Export { signal, result };
+            drop(self.0.exports.requests.get_or_create(&label));
+        }
+        self.export_dropped(signal, 0);
     }
 
     /// Counts a request that was to deliver telemetry.

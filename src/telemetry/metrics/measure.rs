@@ -5,7 +5,7 @@ use runner_journal::Head;
 use super::model::Seen;
 use super::{Inner, Metrics, labels, seconds};
 use crate::machine::{
-    Attempt, EffectName, Effort, Event, Fact, Failure, Finding, Note, Outcome, Run, StateName, Verdict,
+    Attempt, EffectName, Effort, Event, Fact, Failure, Finding, Note, Outcome, Run, StateName, Verdict, VerdictKind,
 };
 
 /// Sees every row. What has to be compared with the row before is kept here.
@@ -39,7 +39,8 @@ impl Measure {
         self.state(inner, run);
         self.event(inner, run, event);
         self.under_way(inner, run);
-        if let Some(verdict) = &run.verdict {
+        // Of a task that was ended elsewhere nobody is told.
+        if let Some(verdict) = run.verdict.as_ref().filter(|v| v.kind != VerdictKind::Superseded) {
             let event = verdict.kind.into();
             let acknowledged = i64::from(run.acknowledged.is_some());
             let label = labels::VerdictEvent { event };
