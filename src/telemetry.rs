@@ -58,8 +58,7 @@ impl Observe for Telemetry {
     fn recorded(&mut self, run: &Run, event: &Event, head: Head) {
         self.measure.recorded(run, event, head);
         let status = Status::of(run, head);
-        logs::now_at(run, head);
-        logs::log(run, event);
+        logs::log(run, event, head);
         if self.entered != status.state {
             self.entered = status.state;
             if let Some(state) = status.state {

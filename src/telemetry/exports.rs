@@ -46,10 +46,10 @@ impl Exports {
         redactor: &Redactor,
         metrics: &Metrics,
     ) -> Result<Self, HttpSetupError> {
-        let Some(otlp) = Otlp::from_env(env, ca_file, redactor, metrics.clone())? else {
+        let Some(otlp) = Otlp::from_env(env, ca_file, redactor)? else {
             return Ok(Self(None));
         };
-        let otlp = Arc::new(otlp);
+        let otlp = Arc::new(otlp.counted_by(metrics.clone()));
         let sent = Sent::in_dir(state_dir);
         let spans = otlp.sends(Signal::Traces).then(|| {
             let delivery = Delivery::start(Arc::clone(&otlp), Some(sent.clone()));
@@ -110,10 +110,11 @@ impl Exports {
         let spans = async {
             let (spans, delivery) = on.spans?;
             let sampling = Sampling::Record(on.otlp.sampler());
-            let mut spans = lock(&spans);
-            let last = spans.finish();
-            hand_over(&delivery.intake(), sampling, &spans, last);
-            drop(spans);
+            {
+                let mut spans = lock(&spans);
+                let last = spans.finish();
+                hand_over(&delivery.intake(), sampling, &spans, last);
+            }
             Some(delivery.close(deadline).await)
         };
         let lines = async { Some(on.lines?.close(deadline).await) };
@@ -169,7 +170,9 @@ impl Observe for Tracer {
 
 fn hand_over(intake: &Intake<Span>, sampling: Sampling, spans: &Spans, finished: Vec<Span>) {
     if !finished.is_empty() && spans.trace().is_some_and(|trace| sampling.records(trace)) {
-        finished.into_iter().for_each(|span| intake.push(span));
+        for span in finished {
+            intake.push(span);
+        }
     }
 }
 

@@ -99,13 +99,15 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 }
 
-/// What every line says from now on of the task and its journal.
-pub(super) fn now_at(run: &Run, head: Head) {
+/// Says what was recorded. After it, lines are about what is under way now.
+pub(super) fn log(run: &Run, event: &Event, head: Head) {
+    Context::set(Context::of_event(run, event, head));
+    say(run, event);
     Context::set(Context::of(run, head));
 }
 
 /// One line an event. The head is in each, as in every line: a journal's lost tail can be told from a log.
-pub(super) fn log(run: &Run, event: &Event) {
+fn say(run: &Run, event: &Event) {
     match event {
         Event::Booted { .. } => tracing::info!("runner {} started", crate::VERSION),
         Event::Assigned { assignment, .. } => tracing::info!(api = %assignment.api_url, "assigned"),

@@ -94,7 +94,6 @@ impl Otlp {
         env: impl Fn(&str) -> Option<OsString>,
         ca_file: Option<PathBuf>,
         redactor: &Redactor,
-        metrics: Metrics,
     ) -> Result<Option<Self>, HttpSetupError> {
         let (settings, warnings) = Settings::from_env(&env, redactor);
         for warning in warnings {
@@ -103,20 +102,20 @@ impl Otlp {
         if !settings.any() {
             return Ok(None);
         }
-        for signal in Signal::iter().filter(|signal| settings.destination(*signal).is_some()) {
-            metrics.export_begins(signal.into());
-        }
+        let options = HttpOptions {
+            ca_file,
+            ..HttpOptions::default()
+        };
         let client = |proxies| {
             http::build_client(&HttpOptions {
-                ca_file: ca_file.clone(),
                 proxies,
-                ..HttpOptions::default()
+                ..options.clone()
             })
         };
         Ok(Some(Self {
             resource: resource::from_env(&env),
             settings,
-            metrics,
+            metrics: Metrics::new(),
             clients: Clients {
                 by_environment: client(Proxies::Environment)?,
                 direct: client(Proxies::Direct)?,
@@ -147,6 +146,15 @@ impl Otlp {
     /// How often metrics are sent (`OTEL_METRIC_EXPORT_INTERVAL`).
     pub fn metric_interval(&self) -> Duration {
         self.settings.metric_interval
+    }
+
+    /// Counts here what becomes of requests and items.
+    #[must_use]
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        for signal in Signal::iter().filter(|signal| self.sends(*signal)) {
+            metrics.export_begins(signal.into());
+        }
+        Self { metrics, ..self }
     }
 
     /// Where what becomes of requests and items is counted.

@@ -374,9 +374,10 @@ impl Spans {
             boot.end = boot.end.max(end);
         }
         let trace = &task.trace;
-        let name = match open.effect == EffectName::Agent {
-            true => format!("invoke_agent {}", self.agent.name),
-            false => open.effect.to_string(),
+        let name = if open.effect == EffectName::Agent {
+            format!("invoke_agent {}", self.agent.name)
+        } else {
+            open.effect.to_string()
         };
         let span = Span {
             parent: Parent::Own(trace.boot(open.boot)),

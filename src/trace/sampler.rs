@@ -40,8 +40,9 @@ impl Sampler {
 
 /// By the last 7 bytes of the id, which are random where anything of it is (W3C Trace Context, level 2).
 fn within(ratio: f64, trace: &TaskTrace) -> bool {
-    let [.., a, b, c, d, e, f, g] = trace.id().0;
-    let drawn = u64::from_be_bytes([0, a, b, c, d, e, f, g]);
+    let mut drawn = [0; 8];
+    drawn[1..].copy_from_slice(&trace.id().0[9..]);
+    let drawn = u64::from_be_bytes(drawn);
     #[expect(
         clippy::cast_precision_loss,
         reason = "it has 56 bits, and a share needs no more than 53"

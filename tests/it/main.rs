@@ -34,6 +34,7 @@ mod memory;
 mod messages_api;
 mod metrics;
 mod model_proxy;
+mod otlp;
 mod output;
 mod outside;
 mod policy;

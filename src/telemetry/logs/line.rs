@@ -11,6 +11,7 @@ use super::Context;
 use crate::machine::Millis;
 use crate::redact::Redactor;
 use crate::telemetry::{rfc3339, system_clock};
+use crate::text::cut;
 use crate::trace::{SpanId, TraceId};
 
 /// The longest message or field, in bytes: what is longer is a mistake, and a log is read by people.
@@ -56,8 +57,8 @@ impl Draft {
 
     fn take(&mut self, field: &Field, value: Value) {
         let value = match value {
-            Value::String(text) => Value::String(crate::text::cut(&text, LENGTH)),
-            value => value,
+            Value::String(text) => Value::String(cut(&text, LENGTH)),
+            short @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => short,
         };
         match (field.name(), value) {
             ("message", Value::String(text)) => self.message = text,
@@ -138,5 +139,62 @@ impl Visit for Draft {
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         self.take(field, value.to_string().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn draft(message: &str, fields: Vec<(&'static str, Value)>) -> Draft {
+        Draft {
+            at: 1_764_234_001_113,
+            level: Level::WARN,
+            target: "runner::steps".to_owned(),
+            message: message.to_owned(),
+            fields,
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_whatever_is_in_it_and_an_events_own_field_counts() {
+        let hostile = "a\nb\u{1b}[2J\u{9b}\"}";
+        let context = Context::example();
+        let line = draft(hostile, vec![("attempt", 2.into()), ("state", hostile.into())]);
+        let line = line.finished(Some(&context), &Redactor::new());
+        assert!(!line.json.contains(['\n', '\u{1b}', '\u{9b}']), "{}", line.json);
+        let read: Value = serde_json::from_str(&line.json).unwrap();
+        assert_eq!(read["message"], hostile);
+        assert_eq!(
+            (&read["level"], &read["timestamp"]),
+            (&"WARN".into(), &"2025-11-27T09:00:01.113Z".into())
+        );
+        assert_eq!((&read["state"], &read["attempt"]), (&hostile.into(), &2.into()));
+        assert_eq!(
+            (&read["task"], &read["boot"], &read["seq"]),
+            (&"t-1".into(), &2.into(), &7.into())
+        );
+        assert_eq!(read["head"], "ab".repeat(32));
+        let (trace, span) = line.span.unwrap();
+        assert_eq!(
+            (&read["trace_id"], &read["span_id"]),
+            (&trace.to_string().into(), &span.to_string().into())
+        );
+        assert_eq!(line.json.matches("\"state\"").count(), 1, "{}", line.json);
+    }
+
+    #[test]
+    fn a_line_is_redacted_as_a_whole_and_bounded() {
+        let redactor = Redactor::new();
+        redactor.add(&Secret::new("ghs_canary0123"));
+        let line = draft(
+            "with ghs_canary0123",
+            vec![("url", "x?ghs_canary0123".into()), ("long", "y".repeat(100_000).into())],
+        );
+        let line = line.finished(None, &redactor);
+        assert!(!line.json.contains("canary"), "{}", &line.json[..200]);
+        assert!(line.json.len() < LENGTH + 1_000);
+        assert_eq!(line.span, None);
     }
 }

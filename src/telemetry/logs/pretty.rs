@@ -44,7 +44,9 @@ pub(super) fn render(line: &Draft, colours: Colours) -> String {
     for (name, value) in &line.fields {
         let value = match value {
             Value::String(text) => escape_controls(text),
-            value => value.to_string(),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                other.to_string()
+            }
         };
         // Writing to a string does not fail.
         let _ = write!(text, " {}{value}", colours.paint(dim, &format!("{name}=")));
@@ -63,5 +65,43 @@ fn style(level: Level) -> Style {
         Level::INFO => AnsiColor::Green.on_default(),
         Level::DEBUG => AnsiColor::Blue.on_default(),
         Level::TRACE => Style::new().dimmed(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(target: &str) -> Draft {
+        Draft {
+            at: 1_764_234_001_113,
+            level: Level::WARN,
+            target: target.to_owned(),
+            message: "clone will be tried again: \u{1b}[2J\nno route".to_owned(),
+            fields: vec![("attempt", 2.into()), ("cause", "a\u{9b}b".into())],
+        }
+    }
+
+    #[test]
+    fn a_person_gets_the_time_the_level_the_message_and_few_fields_in_one_line() {
+        let plain = render(&line("runner::steps"), Colours::Off);
+        let (time, rest) = plain.split_at(12);
+        assert!(time.ends_with(":01.113"), "{time}");
+        assert_eq!(
+            rest,
+            " WARN  clone will be tried again: \\u{1b}[2J\\nno route attempt=2 cause=a\\u{9b}b"
+        );
+        let library = render(&line("hyper::proto"), Colours::Off);
+        assert!(library.ends_with(" (hyper::proto)"), "{library}");
+    }
+
+    #[test]
+    fn colours_change_nothing_else_and_end_where_they_should() {
+        let coloured = render(&line("runner::steps"), Colours::On);
+        assert!(coloured.contains("\u{1b}[33mWARN \u{1b}[0m"), "{coloured:?}");
+        assert_eq!(
+            anstream::adapter::strip_str(&coloured).to_string(),
+            render(&line("runner::steps"), Colours::Off)
+        );
     }
 }

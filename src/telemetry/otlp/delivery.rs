@@ -105,6 +105,8 @@ struct Queue<T> {
     /// When the oldest that waits came in.
     since: Option<Instant>,
     closing: bool,
+    /// In the request that is under way.
+    under_way: u64,
     tally: Tally,
 }
 
@@ -153,6 +155,7 @@ impl<T: Item> Shared<T> {
         let batch: Vec<T> = queue.items.drain(..count).collect();
         queue.bytes -= batch.iter().map(T::size).sum::<usize>();
         queue.since = (!queue.items.is_empty()).then(Instant::now);
+        queue.under_way = batch.len() as u64;
         batch
     }
 
@@ -222,6 +225,7 @@ impl<T: Item> Delivery<T> {
                 bytes: 0,
                 since: None,
                 closing: false,
+                under_way: 0,
                 tally: Tally::default(),
             }),
             changed: Notify::new(),
@@ -246,8 +250,9 @@ impl<T: Item> Delivery<T> {
             self.sending.abort();
         }
         let mut queue = self.intake.0.queue();
-        queue.tally.dropped += queue.items.len() as u64;
-        self.intake.0.count_dropped(queue.items.len() as u64);
+        let left = queue.items.len() as u64 + queue.under_way;
+        queue.tally.dropped += left;
+        self.intake.0.count_dropped(left);
         queue.items.clear();
         queue.tally
     }
@@ -273,6 +278,7 @@ async fn send<T: Item>(otlp: Arc<Otlp>, shared: Arc<Shared<T>>, sent: Option<Sen
                 Came::Refused | Came::Nobody => 0,
             };
             let mut queue = shared.queue();
+            queue.under_way = 0;
             queue.tally.sent += taken;
             queue.tally.dropped += count - taken;
             shared.count_dropped(count - taken);

@@ -409,12 +409,11 @@ impl Reader<'_> {
         let Some(text) = self.text(name) else {
             return default;
         };
-        match text.parse() {
-            Ok(count @ 1..=QUEUE_LIMIT) => count,
-            Ok(_) | Err(_) => {
-                self.ignored(name, &format!("a number from 1 to {QUEUE_LIMIT}"));
-                default
-            }
+        if let Ok(count @ 1..=QUEUE_LIMIT) = text.parse() {
+            count
+        } else {
+            self.ignored(name, &format!("a number from 1 to {QUEUE_LIMIT}"));
+            default
         }
     }
 

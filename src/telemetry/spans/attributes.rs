@@ -25,7 +25,7 @@ impl Attributes {
     pub(super) fn set(&mut self, name: &'static str, value: impl Into<Value>) {
         let value = match value.into() {
             Value::Text(text) => Value::Text(cut(&text, LENGTH)),
-            value => value,
+            number @ (Value::Int(_) | Value::Double(_) | Value::Bool(_)) => number,
         };
         self.0.insert(name, value);
     }
@@ -174,9 +174,9 @@ impl Attributes {
                 self.set("vcs.ref.head.name", checkout.branch.to_string());
                 self.set("vcs.ref.head.type", "branch");
             }
-            Fact::SetUp(run) => self.command(&run.end),
+            Fact::SetUp(run) => self.command(run.end),
             Fact::Checked(run) => {
-                self.command(&run.end);
+                self.command(run.end);
                 self.set("runner.check.passed", run.passed());
             }
             Fact::HandedOver(handover) => {
@@ -196,10 +196,10 @@ impl Attributes {
         }
     }
 
-    fn command(&mut self, end: &CommandEnd) {
+    fn command(&mut self, end: CommandEnd) {
         self.set("runner.command.end", end.to_string());
         if let CommandEnd::Exit(code) = end {
-            self.set("process.exit.code", *code);
+            self.set("process.exit.code", code);
         }
     }
 
