@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use runner::embedded::faults::{Endpoint, Fault, Times};
-use runner::telemetry::{Exposition, Metrics, classic};
+use runner::telemetry::{Exposition, Kind, Metrics, classic};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 
@@ -168,6 +168,7 @@ async fn every_metric_that_is_declared_moves_in_the_lives_of_two_runners() {
             assert!(known.contains(family.name.as_str()), "{} is not declared", family.name);
         }
     }
+    labels_are_those_of_the_docs(&scrapes);
     // What is constant is right.
     let version = std::process::Command::new(RUNNER).arg("--version").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
@@ -176,6 +177,39 @@ async fn every_metric_that_is_declared_moves_in_the_lives_of_two_runners() {
     assert_eq!(version.trim(), format!("runner {} ({})", labels[0], labels[1]));
     assert!(told.contains("# HELP runner_effect_attempts_total "), "{told}");
     check_by_promtool(&told).await;
+}
+
+/// The docs' table says which labels a metric has.
+fn labels_are_those_of_the_docs(scrapes: &[Exposition]) {
+    let docs = include_str!("../../docs/observability.md");
+    for family in scrapes.iter().flat_map(|scrape| &scrape.families) {
+        for sample in &family.samples {
+            let suffix = match family.kind {
+                Kind::Counter | Kind::Info => sample.suffix.as_str(),
+                Kind::Gauge | Kind::Histogram => "",
+            };
+            let row = format!("\n| `{}{suffix}` |", family.name);
+            let row = docs
+                .split(&row)
+                .nth(1)
+                .unwrap_or_else(|| panic!("no {row}"))
+                .lines()
+                .next()
+                .unwrap();
+            let named: BTreeSet<&str> = row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+            let own = sample
+                .labels
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .filter(|name| *name != "le");
+            assert_eq!(
+                own.collect::<BTreeSet<_>>(),
+                named,
+                "{} shows, the docs say",
+                family.name
+            );
+        }
+    }
 }
 
 /// Every scrape, and the last one as older scrapers get it.

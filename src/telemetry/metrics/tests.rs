@@ -336,3 +336,33 @@ fn every_name_is_in_base_units_and_says_what_it_is() {
     }
     assert!(seen.len() > 30);
 }
+
+#[test]
+fn the_table_in_the_docs_has_every_metric_and_no_other() {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/observability.md")).unwrap();
+    let section = docs
+        .split("\n## Metrics\n")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let documented: BTreeSet<(String, String)> = rows
+        .filter_map(|row| {
+            let mut cells = row.split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
+            Some((cells.next()?, cells.next()?))
+        })
+        .collect();
+    let metrics = Metrics::new();
+    let declared = metrics.declared().iter().map(|declared| {
+        let suffix = match declared.kind {
+            Kind::Counter => "_total",
+            Kind::Info => "_info",
+            Kind::Gauge | Kind::Histogram => "",
+        };
+        let kind: &'static str = declared.kind.into();
+        (format!("{}{suffix}", declared.family), kind.to_owned())
+    });
+    assert_eq!(documented, declared.collect(), "the docs, then what is declared");
+}

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use runner::embedded::faults::{Endpoint, Fault, Times};
@@ -16,10 +17,14 @@ use tokio::process::Child;
 use super::{collector_that_refuses, prometheus, scrape_to_the_end, staying};
 use crate::harness::{Bench, NEVER, Outside, WAITING_AGENT, client};
 
-const RULES: &str = include_str!("../../../docs/alerts/runner.rules.yaml");
-const DOCS: &str = include_str!("../../../docs/observability.md");
+static RULES: LazyLock<String> = LazyLock::new(|| read("docs/alerts/runner.rules.yaml"));
+static DOCS: LazyLock<String> = LazyLock::new(|| read("docs/observability.md"));
 /// What promtool's series are labelled with.
 const TARGET: &str = r#"job="runner",instance="a""#;
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+}
 
 /// The rules' names, in their order.
 fn names() -> Vec<&'static str> {
@@ -356,7 +361,7 @@ async fn each_rule_fires_for_its_situation_and_none_for_a_healthy_run() {
     let healthy = healthy().await;
     let tests: Vec<Value> = CASES.iter().map(|case| test_of(case, &healthy)).collect();
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("rules.yaml"), RULES).unwrap();
+    std::fs::write(dir.path().join("rules.yaml"), &*RULES).unwrap();
     let file = dir.path().join("tests.yaml");
     // JSON is YAML.
     let all = json!({"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": tests});
