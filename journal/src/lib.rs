@@ -87,6 +87,7 @@ mod schema;
 mod snapshot;
 mod tables;
 mod walk;
+mod watch;
 
 pub use entry::{Entry, Finding, Kind, Machine, Row};
 pub use error::{AppendError, Foreign, OpenError, ReadError};
@@ -96,6 +97,7 @@ pub use place::network_file_system;
 pub use problem::Problem;
 pub use rule::Rule;
 pub use snapshot::{Snapshot, Summary};
+pub use watch::{AppendEnd, Appended};
 
 /// SQLite's `application_id` of a journal: "RJNL".
 pub const APPLICATION_ID: i32 = 0x524A_4E4C;

@@ -32,6 +32,7 @@ mod left_behind;
 mod local_run;
 mod memory;
 mod messages_api;
+mod metrics;
 mod model_proxy;
 mod otlp;
 mod output;
