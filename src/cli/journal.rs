@@ -9,18 +9,26 @@ use runner_journal::{Hash, Summary};
 use super::CliError;
 use crate::config::state_home;
 use dump::Dump;
+use explain::Explain;
 use post_mortem::PostMortem;
 use replay::Replay;
 
 mod dump;
+mod explain;
+#[cfg(test)]
+mod lived;
+mod output;
 mod post_mortem;
 mod replay;
+mod story;
+mod width;
 mod words;
 
 /// Look at a journal.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  runner journal explain                                  what happened, in a few sentences
   runner journal dump                                     the newest journal on this machine, as a table
   runner journal dump --format ndjson /var/lib/runner/journal.db | jq .kind
   runner journal verify --journal ./journal.db
@@ -35,6 +43,8 @@ pub(super) struct JournalCommand {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Say in a few sentences what happened, why it ended, what it cost, and what to do next
+    Explain(Explain),
     /// Print every row that verifies; exit 1 where the journal is damaged
     Dump(Dump),
     /// Is it whole, in order, untampered and legal? Exit 0, 1 (damaged), 3 (no journal)
@@ -58,6 +68,7 @@ impl JournalCommand {
     pub(super) fn execute(self) -> Result<u8, CliError> {
         let named = |path: &Option<PathBuf>| find(path.as_deref().or(self.journal.as_deref()));
         match &self.verb {
+            Verb::Explain(explain) => explain.execute(&named(&explain.path)?),
             Verb::Dump(dump) => dump.execute(&named(&dump.path)?),
             Verb::Verify(verify) => verify.execute(&named(&verify.path)?),
             Verb::Replay(replay) => replay.execute(&named(&replay.path)?),
