@@ -58,3 +58,38 @@ pub(super) fn wrapped(text: &str, columns: usize) -> Vec<String> {
     lines.push(line);
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_by_the_columns_that_it_takes_and_never_within_a_character() {
+        for (text, columns, shown) in [
+            ("short", 5, "short"),
+            ("longer", 5, "long…"),
+            // Two columns each.
+            ("界界界", 6, "界界界"),
+            ("界界界", 5, "界界…"),
+            ("界界界", 4, "界…"),
+            // What combines with a letter takes none, and stays with it.
+            ("e\u{301}e\u{301}e\u{301}", 3, "e\u{301}e\u{301}e\u{301}"),
+            ("e\u{301}e\u{301}e\u{301}", 2, "e\u{301}…"),
+            ("anything", 0, "…"),
+        ] {
+            assert_eq!(cut(text, columns), shown, "{text} in {columns}");
+            assert!(width(&cut(text, columns)) <= columns.max(1));
+        }
+    }
+
+    #[test]
+    fn lines_break_between_words_by_the_columns_that_these_take() {
+        assert_eq!(wrapped("a bb  ccc dddd", 6), ["a bb", "ccc", "dddd"]);
+        assert_eq!(wrapped("界界 界", 5), ["界界", "界"]);
+        assert_eq!(
+            wrapped("https://a-long-word.example b", 10),
+            ["https://a-long-word.example", "b"]
+        );
+        assert_eq!(wrapped("", 10), [""]);
+    }
+}
