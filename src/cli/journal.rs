@@ -20,9 +20,9 @@ mod head;
 mod last;
 #[cfg(test)]
 #[expect(clippy::wildcard_enum_match_arm, reason = "few failures have figures of their own")]
-mod lived;
+pub(super) mod lived;
 mod output;
-mod paint;
+pub(super) mod paint;
 mod post_mortem;
 mod replay;
 mod rows;
@@ -30,8 +30,8 @@ mod story;
 mod table;
 mod tail;
 mod verify;
-mod width;
-mod words;
+pub(super) mod width;
+pub(super) mod words;
 
 /// Look at a journal.
 #[derive(Debug, Args)]

@@ -36,6 +36,7 @@ mod model_proxy;
 mod output;
 mod outside;
 mod policy;
+mod progress;
 mod prompt;
 mod pull_request;
 mod readers;
