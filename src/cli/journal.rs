@@ -13,8 +13,12 @@ use post_mortem::PostMortem;
 use replay::Replay;
 
 mod dump;
+mod html;
+mod mermaid;
 mod post_mortem;
 mod replay;
+mod story;
+mod transcript;
 mod words;
 
 /// Look at a journal.
@@ -23,6 +27,7 @@ mod words;
 Examples:
   runner journal dump                                     the newest journal on this machine, as a table
   runner journal dump --format ndjson /var/lib/runner/journal.db | jq .kind
+  runner journal dump --format html --output post-mortem.html ./journal.db
   runner journal verify --journal ./journal.db
   runner journal replay ./journal.db")]
 pub(super) struct JournalCommand {

@@ -14,6 +14,7 @@ use strum::{Display, EnumString, VariantNames};
 
 use super::post_mortem::PostMortem;
 use super::words::{describe, one_line, span};
+use super::{html, mermaid};
 use crate::cli::CliError;
 use crate::machine::Run;
 use crate::redact::Redactor;
@@ -22,7 +23,7 @@ use crate::telemetry::{VerdictStatus, rfc3339};
 #[derive(Debug, Args)]
 #[command(after_help = "Example: runner journal dump --format json --output post-mortem.json ./journal.db")]
 pub(super) struct Dump {
-    /// table, json or ndjson
+    /// table, json, ndjson, html (one page, for people) or mermaid (the path taken)
     #[arg(long, default_value = "table", value_parser = crate::config::one_of::<Format>, value_name = "FORMAT")]
     format: Format,
     /// Write to this file, which must not exist yet
@@ -42,6 +43,8 @@ enum Format {
     Table,
     Json,
     Ndjson,
+    Html,
+    Mermaid,
 }
 
 impl Dump {
@@ -89,6 +92,8 @@ impl PostMortem {
                 serde_json::to_writer(&mut out, &DumpedRow::of(row, bodies)?)?;
                 writeln!(out)
             })?,
+            Format::Html => html::write(self, bodies, &mut out)?,
+            Format::Mermaid => mermaid::write(self, bodies, &mut out)?,
         }
         out.flush()
     }
@@ -203,7 +208,7 @@ impl Bodies {
     }
 }
 
-fn not_shown(rows: u64) -> String {
+pub(super) fn not_shown(rows: u64) -> String {
     format!(
         "what looks like a secret is not shown ({rows} row{}); --raw shows bodies as they are stored",
         if rows == 1 { "" } else { "s" }

@@ -38,7 +38,7 @@ pub(super) fn describe(row: &Row, bodies: &Bodies, intended: &mut Option<Millis>
 }
 
 /// A body in words: its text first, then `name=value`. The tags say what the row says already.
-fn words(body: &str) -> String {
+pub(super) fn words(body: &str) -> String {
     fn collect(name: &str, value: &Value, out: &mut Vec<String>) {
         match value {
             Value::Object(fields) => fields.iter().for_each(|(name, value)| collect(name, value, out)),

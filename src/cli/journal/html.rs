@@ -1,0 +1,261 @@
+//! `runner journal dump --format html`: one file for people who never saw a state machine.
+//!
+//! It loads nothing, and its policy lets nothing be loaded: the style and the script in it run by their hashes. Whatever comes
+//! from a journal or a transcript is escaped text (`escape.rs`), never markup, never script. The rows are written as they are
+//! read, so that a long journal takes no more memory than a short one.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
+
+use super::dump::Bodies;
+use super::post_mortem::PostMortem;
+use super::story::{Story, Telling};
+use super::words::span;
+use crate::adapters::agent::MicroUsd;
+use crate::machine::{EffectName, Run, VerdictKind};
+use crate::telemetry::rfc3339;
+use escape::{Linked, Text, text};
+use rows::Rows;
+
+mod agent;
+mod escape;
+mod rows;
+mod scale;
+mod timeline;
+
+const STYLE: &str = include_str!("../../assets/journal.css");
+const SCRIPT: &str = include_str!("../../assets/journal.js");
+
+pub(super) fn write(post_mortem: &PostMortem, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
+    let mut telling = Telling::new(bodies);
+    let mut redacted: u64 = 0;
+    post_mortem.each(|row| {
+        telling.take(row);
+        let taken_out = |body| matches!(bodies.show(body), Cow::Owned(_));
+        redacted += u64::from(row.entry.body().is_some_and(taken_out));
+        Ok(())
+    })?;
+    let story = telling.end(&post_mortem.summary);
+    head(post_mortem, out)?;
+    top(post_mortem, &story, bodies, redacted, out)?;
+    writeln!(
+        out,
+        "<section aria-labelledby=\"h-timeline\"><h2 id=\"h-timeline\">Timeline</h2>"
+    )?;
+    timeline::write(&story, out)?;
+    writeln!(
+        out,
+        "</section>\n<section aria-labelledby=\"h-agent\"><h2 id=\"h-agent\">The agent</h2>"
+    )?;
+    agent::write(&story, &post_mortem.path, bodies, out)?;
+    writeln!(out, "</section>")?;
+    writeln!(out, "{ROWS}")?;
+    let mut rows = Rows::new(&story, bodies, &mut *out);
+    post_mortem.each(|row| rows.take(row))?;
+    rows.end()?;
+    foot(post_mortem, out)
+}
+
+/// What stands above the rows. The controls are for the script, which shows them.
+const ROWS: &str = r#"<section id="rows" aria-labelledby="h-rows"><h2 id="h-rows">Every row</h2>
+<noscript><p class="dim">Filter, search and keys need JavaScript. Every row is here and opens without it.</p></noscript>
+<form class="controls" role="search" aria-label="Filter the rows" hidden>
+<input type="search" id="search" placeholder="Search in the rows" aria-label="Search in the rows" autocomplete="off" spellcheck="false">
+<label>kind <select id="by-kind"></select></label>
+<label>effect <select id="by-effect"></select></label>
+<label>start <select id="by-boot"></select></label>
+<label>result <select id="by-result"></select></label>
+<button type="reset" id="clear">Clear</button>
+<output id="count" aria-live="polite"></output>
+</form>
+<p class="columns" aria-hidden="true"><span class="n">row</span><span class="t">time</span><span class="b">start</span><span class="k">kind</span><span class="w">what it says</span></p>
+"#;
+
+/// What the keys do.
+const KEYS: &str = r#"<dialog id="keys" aria-labelledby="h-keys"><h2 id="h-keys">Keys</h2><dl>
+<dt><kbd>/</kbd></dt><dd>search</dd>
+<dt><kbd>j</kbd> <kbd>k</kbd></dt><dd>next row, row before</dd>
+<dt><kbd>Enter</kbd></dt><dd>open or close the row</dd>
+<dt><kbd>Esc</kbd></dt><dd>clear search and filter</dd>
+<dt><kbd>d</kbd></dt><dd>dark or light</dd>
+<dt><kbd>?</kbd></dt><dd>this</dd>
+</dl><form method="dialog"><button>Close</button></form></dialog>"#;
+
+fn head(post_mortem: &PostMortem, out: &mut impl Write) -> io::Result<()> {
+    let hash = |of: &str| BASE64_STANDARD.encode(Sha256::digest(of));
+    writeln!(
+        out,
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{}'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" content=\"no-referrer\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n<title>{} · runner</title>\n<style>{STYLE}</style>\n</head>\n<body>",
+        hash(STYLE),
+        hash(SCRIPT),
+        text(task(&post_mortem.run))
+    )
+}
+
+fn task(run: &Run) -> String {
+    run.assignment.as_ref().map_or("no task".to_owned(), |assignment| {
+        format!("task {}", assignment.task_id)
+    })
+}
+
+/// How the task stands, as a class, a mark and a word.
+fn standing(run: &Run) -> (&'static str, char, &'static str) {
+    match run.verdict.as_ref().map(|verdict| verdict.kind) {
+        Some(VerdictKind::Completed) => ("done", '✓', "completed"),
+        Some(VerdictKind::Failed) => ("failed", '✗', "failed"),
+        Some(VerdictKind::Superseded) => ("superseded", '⊘', "superseded"),
+        None => ("open", '…', "not over"),
+    }
+}
+
+/// The verdict, what it cost, what was done, and what is wrong with the journal.
+fn top(
+    post_mortem: &PostMortem,
+    story: &Story,
+    bodies: &Bodies,
+    redacted: u64,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let run = &post_mortem.run;
+    let says = Says::of(run, bodies);
+    let (class, mark, word) = standing(run);
+    writeln!(
+        out,
+        "<header><div class=\"bar-top\"><span>{}</span><span class=\"buttons\"><button id=\"theme\" type=\"button\" hidden>Dark</button> \
+         <button id=\"help\" type=\"button\" aria-haspopup=\"dialog\" hidden>Keys <kbd>?</kbd></button></span></div>\n\
+         <h1 class=\"{class}\"><span class=\"badge\">{mark} {word}</span> {}</h1>",
+        text(task(run)),
+        Linked(&says.verdict)
+    )?;
+    damage(post_mortem, story, out)?;
+    facts(post_mortem, story, says.cost.as_deref(), out)?;
+    writeln!(out, "</header>\n<main>")?;
+    if redacted > 0 {
+        writeln!(
+            out,
+            "<p class=\"redacted\">{}</p>",
+            text(super::dump::not_shown(redacted))
+        )?;
+    }
+    let lists = [
+        ("What happened", &says.happened),
+        ("What was done outside", &says.outside),
+    ];
+    writeln!(out, "<div class=\"told\">")?;
+    for (title, sentences) in lists.into_iter().filter(|(_, sentences)| !sentences.is_empty()) {
+        writeln!(out, "<section><h2>{title}</h2><ul>")?;
+        for sentence in sentences {
+            writeln!(out, "<li>{}</li>", Linked(sentence))?;
+        }
+        writeln!(out, "</ul></section>")?;
+    }
+    if let Some(next) = &says.next {
+        writeln!(
+            out,
+            "<section class=\"next\"><h2>What to do next</h2><p>{}</p></section>",
+            Linked(next)
+        )?;
+    }
+    writeln!(out, "</div>")
+}
+
+fn facts(post_mortem: &PostMortem, story: &Story, cost: Option<&str>, out: &mut impl Write) -> io::Result<()> {
+    let mut facts = vec![
+        (
+            "state",
+            post_mortem
+                .run
+                .state_name()
+                .map_or("not assigned".to_owned(), |state| state.to_string()),
+        ),
+        (
+            "starts",
+            timeline::starts(story).split(' ').next().unwrap_or_default().to_owned(),
+        ),
+        ("rows", post_mortem.summary.rows.to_string()),
+        ("took", span(story.length)),
+    ];
+    if let Some(began) = story.began {
+        facts.push(("began (UTC)", rfc3339(began).replace('T', " ")));
+    }
+    if let Some(cost) = cost {
+        facts.push(("cost", cost.to_owned()));
+    }
+    write!(out, "<dl class=\"facts\">")?;
+    for (name, fact) in facts {
+        write!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", text(fact))?;
+    }
+    writeln!(out, "</dl>")
+}
+
+/// What is missing and from where, above everything else.
+fn damage(post_mortem: &PostMortem, story: &Story, out: &mut impl Write) -> io::Result<()> {
+    let problems = post_mortem.problems();
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let gaps: Vec<String> = story.gaps.iter().map(super::story::Gap::rows).collect();
+    let shown = if gaps.is_empty() {
+        "Every row that is here verifies.".to_owned()
+    } else {
+        format!("Not shown: {}. Every row that is shown verifies.", gaps.join("; "))
+    };
+    writeln!(
+        out,
+        "<div class=\"damage\" role=\"note\" aria-label=\"Damage\"><p><b>▲ This journal is damaged.</b> {} \
+         What is said here of the task's state is from the rows before the damage.</p><ul>",
+        text(shown)
+    )?;
+    for problem in problems {
+        writeln!(out, "<li>{}</li>", Text(&problem))?;
+    }
+    writeln!(out, "</ul></div>")
+}
+
+fn foot(post_mortem: &PostMortem, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "</section>\n</main>\n<footer><p>Journal <code>{}</code>, schema {}, read by runner {}. Head: row {}, <code>{}</code>.<br>\
+         A lost end is seen only against a head that was kept elsewhere: <code>runner journal verify --head HASH</code>.</p></footer>\n\
+         {KEYS}\n<script>{SCRIPT}</script>\n</body>\n</html>",
+        text(post_mortem.path.display()),
+        post_mortem.snapshot.schema(),
+        crate::VERSION,
+        post_mortem.summary.head.seq,
+        post_mortem.summary.head.hash
+    )
+}
+
+struct Says {
+    verdict: String,
+    happened: Vec<String>,
+    outside: Vec<String>,
+    cost: Option<String>,
+    next: Option<String>,
+}
+
+impl Says {
+    fn of(run: &Run, bodies: &Bodies) -> Self {
+        let verdict = run.verdict.as_ref();
+        let cost = run.tally(EffectName::Agent).effort.cost_micro_usd;
+        Self {
+            verdict: verdict.map_or("The task is not over.".to_owned(), |v| {
+                bodies.show(&v.message).into_owned()
+            }),
+            happened: Vec::new(),
+            outside: Vec::new(),
+            cost: cost.map(|cost| format!("${}", MicroUsd::from_micros(cost))),
+            next: verdict
+                .and_then(|v| v.reason)
+                .and_then(crate::machine::Failure::hint)
+                .map(str::to_owned),
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The timeline: a lane for each start of the runner, in it a bar for each attempt at an effect. An SVG without a size of its
+//! own: places are in percent of the width, so that text stays as large as text on any screen.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+
+use super::escape::text;
+use super::scale::Scale;
+use crate::cli::journal::story::{Bar, Boot, BootEnd, End, Story};
+use crate::cli::journal::words::{one_line, span};
+use crate::machine::Millis;
+use crate::telemetry::rfc3339;
+
+/// Heights in pixels.
+const AXIS: u32 = 26;
+const HEAD: u32 = 30;
+const BAR: u32 = 22;
+const FOOT: u32 = 10;
+/// The least width of a bar, in percent.
+const LEAST: f64 = 0.6;
+
+pub(super) fn write(story: &Story, out: &mut impl Write) -> io::Result<()> {
+    let spans: Vec<(Millis, Millis)> = story.bars().map(|(_, bar)| (bar.began, bar.until)).collect();
+    let further = story.boots.iter().flat_map(|boot| [boot.began, boot.until]);
+    let scale = Scale::of(&spans, further.chain(story.gaps.iter().map(|gap| gap.at)));
+    let lanes: u32 = story.boots.iter().map(height).sum();
+    let gaps = HEAD * u32::try_from(story.gaps.len()).unwrap_or(0);
+    let tall = AXIS + lanes + gaps;
+    writeln!(
+        out,
+        "<svg class=\"timeline\" height=\"{tall}\" role=\"group\" aria-label=\"Timeline: {} with {} attempts at effects\">",
+        starts(story),
+        spans.len()
+    )?;
+    patterns(out)?;
+    for (at, x) in scale.ticks(15.0) {
+        writeln!(
+            out,
+            "<line class=\"tick\" x1=\"{x:.2}%\" x2=\"{x:.2}%\" y1=\"{AXIS}\" y2=\"{tall}\"/>\
+             <text class=\"tick\" x=\"{x:.2}%\" y=\"{}\"{}>{}</text>",
+            AXIS - 9,
+            if x > 92.0 { " text-anchor=\"end\"" } else { "" },
+            span(at)
+        )?;
+    }
+    let mut y = AXIS;
+    let mut gaps = story.gaps.iter().peekable();
+    for boot in &story.boots {
+        while let Some(gap) = gaps.next_if(|gap| gap.from < boot.row) {
+            y = missing(&gap.rows(), scale.at(gap.at), y, out)?;
+        }
+        y = lane(boot, story, &scale, y, out)?;
+    }
+    for gap in gaps {
+        y = missing(&gap.rows(), scale.at(gap.at), y, out)?;
+    }
+    writeln!(out, "</svg>")?;
+    legend(story, out)
+}
+
+/// `1 start`, `2 starts`.
+pub(super) fn starts(story: &Story) -> String {
+    let kept = u32::try_from(story.boots.len()).unwrap_or(u32::MAX);
+    crate::text::count(kept.saturating_add(story.boots_left_out), "start")
+}
+
+fn height(boot: &Boot) -> u32 {
+    HEAD + BAR * u32::try_from(boot.bars.len()).unwrap_or(0) + FOOT
+}
+
+fn lane(boot: &Boot, story: &Story, scale: &Scale, y: u32, out: &mut impl Write) -> io::Result<u32> {
+    let (from, to) = (scale.at(boot.began), scale.at(boot.until));
+    let tall = height(boot);
+    let end: &'static str = match boot.end {
+        BootEnd::Unclean => " unclean",
+        BootEnd::Over | BootEnd::Parked | BootEnd::Undelivered | BootEnd::Idle | BootEnd::Last | BootEnd::Lost => "",
+    };
+    let began = rfc3339(story.began.unwrap_or(0).saturating_add(boot.began));
+    writeln!(
+        out,
+        "<g class=\"lane\" data-boot=\"{number}\"><rect class=\"lane{end}\" x=\"{from:.2}%\" y=\"{y}\" width=\"{:.2}%\" height=\"{}\" rx=\"4\"/>\
+         <a href=\"#r{row}\"><text class=\"head\" x=\"0\" dx=\"8\" y=\"{}\">Start {number}\
+         <tspan class=\"dim wide\" dx=\"8\">{began}</tspan><tspan class=\"dim\" dx=\"8\">{}{}</tspan></text></a>",
+        (to - from).max(LEAST),
+        tall - 4,
+        y + 19,
+        if boot.end == BootEnd::Unclean { "⚡ " } else { "" },
+        boot.end.words(),
+        number = boot.number,
+        row = boot.row,
+    )?;
+    if boot.end == BootEnd::Unclean {
+        writeln!(
+            out,
+            "<line class=\"crash\" x1=\"{to:.2}%\" x2=\"{to:.2}%\" y1=\"{}\" y2=\"{}\"/>",
+            y,
+            y + tall - 4
+        )?;
+    }
+    let mut below = y + HEAD;
+    for bar in &boot.bars {
+        draw(bar, boot, scale, below, out)?;
+        below += BAR;
+    }
+    writeln!(out, "</g>")?;
+    Ok(y + tall)
+}
+
+fn draw(bar: &Bar, boot: &Boot, scale: &Scale, y: u32, out: &mut impl Write) -> io::Result<()> {
+    let (from, to) = (scale.at(bar.began), scale.at(bar.until));
+    let width = (to - from).max(LEAST);
+    let from = from.min(100.0 - width);
+    let to = from + width;
+    let class: &'static str = bar.end.into();
+    let (word, meaning) = bar.end.meaning();
+    let took = bar.took().map(|took| format!(" · {}", span(took))).unwrap_or_default();
+    let said = bar.said.as_deref().map(|said| one_line(said, 160));
+    let whole = format!(
+        "{} {} in start {}: {word} ({meaning}){took}{}{}",
+        bar.effect,
+        bar.attempts(),
+        boot.number,
+        said.as_deref().map(|said| format!(". {said}")).unwrap_or_default(),
+        bar.led_to.as_deref().map(|to| format!(" → {to}")).unwrap_or_default()
+    );
+    let (x, dx, anchor, inside) = if width >= 42.0 {
+        (from, 8, "start", " in")
+    } else if to <= 55.0 || from < 100.0 - to {
+        (to, 8, "start", "")
+    } else {
+        (from, -8, "end", "")
+    };
+    let attempt = if bar.attempt == 1 && bar.further == 0 {
+        String::new()
+    } else {
+        format!(" {}", bar.attempts())
+    };
+    let word = if bar.end == End::Done { "" } else { word };
+    let further = said
+        .filter(|_| bar.end == End::Done || anchor == "start")
+        .map(|said| format!(" · {}", one_line(&said, 48)))
+        .unwrap_or_default();
+    writeln!(
+        out,
+        "<a href=\"#r{row}\" aria-label=\"{whole}\" class=\"bar {class}\" data-row=\"{row}\" data-effect=\"{effect}\" data-end=\"{class}\"><title>{whole}</title>\
+         <rect class=\"hit\" x=\"{from:.2}%\" y=\"{y}\" width=\"{width:.2}%\" height=\"{BAR}\"/>\
+         <rect class=\"fill\" x=\"{from:.2}%\" y=\"{top}\" width=\"{width:.2}%\" height=\"{tall}\" rx=\"3\"/>\
+         <rect class=\"over\" x=\"{from:.2}%\" y=\"{top}\" width=\"{width:.2}%\" height=\"{tall}\" rx=\"3\" fill=\"url(#p-{class})\"/>\
+         <text class=\"label{inside}\" x=\"{x:.2}%\" dx=\"{dx}\" y=\"{base}\" text-anchor=\"{anchor}\">\
+         <tspan class=\"effect\">{mark} {effect}{attempt}</tspan><tspan> {word}{took}</tspan><tspan class=\"wide dim\">{further}{led}</tspan></text></a>",
+        row = bar.row,
+        whole = text(whole),
+        effect = text(&bar.effect),
+        top = y + 3,
+        tall = BAR - 6,
+        base = y + 15,
+        mark = bar.end.mark(),
+        further = text(further),
+        led = bar
+            .led_to
+            .as_deref()
+            .map(|to| text(format!(" → {to}")))
+            .unwrap_or_default(),
+    )
+}
+
+/// Where rows are missing.
+fn missing(rows: &str, x: f64, y: u32, out: &mut impl Write) -> io::Result<u32> {
+    let anchor = if x > 50.0 { "end" } else { "start" };
+    writeln!(
+        out,
+        "<g class=\"missing\"><rect x=\"0\" y=\"{}\" width=\"100%\" height=\"{}\" fill=\"url(#p-lost)\"/>\
+         <text x=\"{x:.2}%\" dx=\"{}\" y=\"{}\" text-anchor=\"{anchor}\">░ missing here: {}</text></g>",
+        y + 2,
+        HEAD - 8,
+        if x > 50.0 { -8 } else { 8 },
+        y + 18,
+        text(rows)
+    )?;
+    Ok(y + HEAD)
+}
+
+/// One pattern for each end, so that no bar is known by its colour alone.
+fn patterns(out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "<defs>")?;
+    for (end, path) in [
+        (End::Retry, "M-2,8 L8,-2 M0,10 L10,0 M6,10 L10,6"),
+        (End::Failed, "M0,0 L8,8 M8,0 L0,8"),
+        (End::GivenUp, "M4,1 L4,2 M0,5 L0,6 M8,5 L8,6"),
+        (End::Superseded, "M0,4 L8,4"),
+        (End::Parked, "M2,0 L2,8"),
+        (End::CutOff, "M0,0 L4,4 L0,8 M4,0 L8,4 L4,8"),
+        (End::FoundNotDone, "M-2,8 L8,-2 M0,10 L10,0"),
+        (End::FoundUnknown, "M4,1 L4,2 M0,5 L0,6 M8,5 L8,6"),
+        (End::Open, "M0,8 L2,6"),
+        (End::Lost, "M1,1 L2,1 M5,5 L6,5"),
+    ] {
+        let name: &'static str = end.into();
+        writeln!(
+            out,
+            "<pattern id=\"p-{name}\" width=\"8\" height=\"8\" patternUnits=\"userSpaceOnUse\"><path class=\"hatch\" d=\"{path}\"/></pattern>"
+        )?;
+    }
+    writeln!(out, "</defs>")
+}
+
+/// What the marks, patterns and colours mean: those that are there.
+fn legend(story: &Story, out: &mut impl Write) -> io::Result<()> {
+    let ends: BTreeSet<End> = story.bars().map(|(_, bar)| bar.end).collect();
+    writeln!(out, "<ul class=\"legend\">")?;
+    for end in ends {
+        let class: &'static str = end.into();
+        let (word, meaning) = end.meaning();
+        writeln!(
+            out,
+            "<li><svg class=\"swatch\" width=\"30\" height=\"14\" aria-hidden=\"true\"><g class=\"bar {class}\">\
+             <rect class=\"fill\" width=\"30\" height=\"14\" rx=\"3\"/><rect class=\"over\" width=\"30\" height=\"14\" rx=\"3\" fill=\"url(#p-{class})\"/></g></svg> \
+             {} <b>{word}</b>: {meaning}</li>",
+            end.mark()
+        )?;
+    }
+    writeln!(
+        out,
+        "</ul>\n<p class=\"dim aside\">Not to scale: short spans are widened and pauses shortened, so that all can be seen. \
+         The times are since the first row.</p>"
+    )
+}
