@@ -46,5 +46,6 @@ mod settings;
 mod supervise;
 mod sweep;
 mod syncs;
+mod timeline;
 mod toolchains;
 mod traces;
