@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::dump::Bodies;
 use super::post_mortem::PostMortem;
-use super::story::{Story, Telling};
+use super::chronicle::{Chronicle, Telling};
 use super::words::span;
 use crate::adapters::agent::MicroUsd;
 use crate::machine::{EffectName, Run, VerdictKind};
@@ -39,22 +39,22 @@ pub(super) fn write(post_mortem: &PostMortem, bodies: &Bodies, out: &mut impl Wr
         redacted += u64::from(row.entry.body().is_some_and(taken_out));
         Ok(())
     })?;
-    let story = telling.end(&post_mortem.summary);
+    let chronicle = telling.end(&post_mortem.summary);
     head(post_mortem, out)?;
-    top(post_mortem, &story, bodies, redacted, out)?;
+    top(post_mortem, &chronicle, bodies, redacted, out)?;
     writeln!(
         out,
         "<section aria-labelledby=\"h-timeline\"><h2 id=\"h-timeline\">Timeline</h2>"
     )?;
-    timeline::write(&story, out)?;
+    timeline::write(&chronicle, out)?;
     writeln!(
         out,
         "</section>\n<section aria-labelledby=\"h-agent\"><h2 id=\"h-agent\">The agent</h2>"
     )?;
-    agent::write(&story, &post_mortem.path, bodies, out)?;
+    agent::write(&chronicle, &post_mortem.path, bodies, out)?;
     writeln!(out, "</section>")?;
     writeln!(out, "{ROWS}")?;
-    let mut rows = Rows::new(&story, bodies, &mut *out);
+    let mut rows = Rows::new(&chronicle, bodies, &mut *out);
     post_mortem.each(|row| rows.take(row))?;
     rows.end()?;
     foot(post_mortem, out)
@@ -118,7 +118,7 @@ fn standing(run: &Run) -> (&'static str, char, &'static str) {
 /// The verdict, what it cost, what was done, and what is wrong with the journal.
 fn top(
     post_mortem: &PostMortem,
-    story: &Story,
+    chronicle: &Chronicle,
     bodies: &Bodies,
     redacted: u64,
     out: &mut impl Write,
@@ -134,8 +134,8 @@ fn top(
         text(task(run)),
         Linked(&says.verdict)
     )?;
-    damage(post_mortem, story, out)?;
-    facts(post_mortem, story, says.cost.as_deref(), out)?;
+    damage(post_mortem, chronicle, out)?;
+    facts(post_mortem, chronicle, says.cost.as_deref(), out)?;
     writeln!(out, "</header>\n<main>")?;
     if redacted > 0 {
         writeln!(
@@ -166,7 +166,7 @@ fn top(
     writeln!(out, "</div>")
 }
 
-fn facts(post_mortem: &PostMortem, story: &Story, cost: Option<&str>, out: &mut impl Write) -> io::Result<()> {
+fn facts(post_mortem: &PostMortem, chronicle: &Chronicle, cost: Option<&str>, out: &mut impl Write) -> io::Result<()> {
     let mut facts = vec![
         (
             "state",
@@ -177,12 +177,12 @@ fn facts(post_mortem: &PostMortem, story: &Story, cost: Option<&str>, out: &mut 
         ),
         (
             "starts",
-            timeline::starts(story).split(' ').next().unwrap_or_default().to_owned(),
+            timeline::starts(chronicle).split(' ').next().unwrap_or_default().to_owned(),
         ),
         ("rows", post_mortem.summary.rows.to_string()),
-        ("took", span(story.length)),
+        ("took", span(chronicle.length)),
     ];
-    if let Some(began) = story.began {
+    if let Some(began) = chronicle.began {
         facts.push(("began (UTC)", rfc3339(began).replace('T', " ")));
     }
     if let Some(cost) = cost {
@@ -196,12 +196,12 @@ fn facts(post_mortem: &PostMortem, story: &Story, cost: Option<&str>, out: &mut 
 }
 
 /// What is missing and from where, above everything else.
-fn damage(post_mortem: &PostMortem, story: &Story, out: &mut impl Write) -> io::Result<()> {
+fn damage(post_mortem: &PostMortem, chronicle: &Chronicle, out: &mut impl Write) -> io::Result<()> {
     let problems = post_mortem.problems();
     if problems.is_empty() {
         return Ok(());
     }
-    let gaps: Vec<String> = story.gaps.iter().map(super::story::Gap::rows).collect();
+    let gaps: Vec<String> = chronicle.gaps.iter().map(super::chronicle::Gap::rows).collect();
     let shown = if gaps.is_empty() {
         "Every row that is here verifies.".to_owned()
     } else {

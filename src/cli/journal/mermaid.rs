@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::dump::Bodies;
 use super::post_mortem::PostMortem;
-use super::story::{Bar, Boot, BootEnd, End, Story, Telling};
+use super::chronicle::{Bar, Boot, BootEnd, End, Chronicle, Telling};
 use super::words::{one_line, span};
 use crate::machine::Millis;
 
@@ -20,7 +20,7 @@ pub(super) fn write(post_mortem: &PostMortem, bodies: &Bodies, out: &mut impl Wr
         telling.take(row);
         Ok(())
     })?;
-    let story = telling.end(&post_mortem.summary);
+    let chronicle = telling.end(&post_mortem.summary);
     let verdict = post_mortem.run.verdict.as_ref().map(|verdict| {
         let reason = verdict.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
         let told = match post_mortem.run.acknowledged {
@@ -29,19 +29,19 @@ pub(super) fn write(post_mortem: &PostMortem, bodies: &Bodies, out: &mut impl Wr
         };
         format!("{}{reason}, {told}", verdict.kind)
     });
-    out.write_all(diagram(&story, verdict.as_deref()).as_bytes())
+    out.write_all(diagram(&chronicle, verdict.as_deref()).as_bytes())
 }
 
-/// The diagram of a story.
-fn diagram(story: &Story, verdict: Option<&str>) -> String {
+/// The diagram of a chronicle.
+fn diagram(chronicle: &Chronicle, verdict: Option<&str>) -> String {
     let mut out = String::from("stateDiagram-v2\n");
-    let names: Vec<String> = (story.states.iter().enumerate())
+    let names: Vec<String> = (chronicle.states.iter().enumerate())
         .map(|(at, entered)| identifier(&entered.state, at, &mut out))
         .collect();
     let mut before = "[*]";
     let mut since: (u64, Millis) = (0, 0);
-    for (entered, name) in story.states.iter().zip(&names) {
-        let by = tried(story, since.0, entered.row);
+    for (entered, name) in chronicle.states.iter().zip(&names) {
+        let by = tried(chronicle, since.0, entered.row);
         let by = if by.is_empty() { "assigned".to_owned() } else { by };
         line(
             &mut out,
@@ -63,9 +63,9 @@ fn diagram(story: &Story, verdict: Option<&str>) -> String {
     let end = verdict.unwrap_or("not over: the journal ends here");
     line(&mut out, format_args!("{last} --> [*]: {}", Label(end)));
     for (at, name) in names.iter().enumerate() {
-        let from = if at == 0 { 0 } else { story.states[at].row };
-        let to = story.states.get(at + 1).map_or(u64::MAX, |next| next.row);
-        note(&mut out, name, &events(story, from, to));
+        let from = if at == 0 { 0 } else { chronicle.states[at].row };
+        let to = chronicle.states.get(at + 1).map_or(u64::MAX, |next| next.row);
+        note(&mut out, name, &events(chronicle, from, to));
     }
     out
 }
@@ -83,9 +83,9 @@ fn identifier(state: &str, at: usize, out: &mut String) -> String {
 }
 
 /// The effects that were tried between two rows, with how often where it was not once.
-fn tried(story: &Story, from: u64, to: u64) -> String {
+fn tried(chronicle: &Chronicle, from: u64, to: u64) -> String {
     let mut tried: Vec<(&str, u32)> = Vec::new();
-    for (_, bar) in story
+    for (_, bar) in chronicle
         .bars()
         .filter(|(_, bar)| bar.row > from && bar.row < to && !is_look(bar))
     {
@@ -107,13 +107,13 @@ fn is_look(bar: &Bar) -> bool {
 }
 
 /// What did not go straight on while a state was a fact, in order: each with its row.
-fn events(story: &Story, from: u64, to: u64) -> Vec<String> {
+fn events(chronicle: &Chronicle, from: u64, to: u64) -> Vec<String> {
     let within = |row: u64| row > from && row < to;
     let mut events: Vec<(u64, String)> = Vec::new();
-    for (boot, bar) in story.bars().filter(|(_, bar)| within(bar.row) && bar.end != End::Done) {
+    for (boot, bar) in chronicle.bars().filter(|(_, bar)| within(bar.row) && bar.end != End::Done) {
         events.push((bar.row, attempt(boot, bar)));
     }
-    for pair in story.boots.windows(2) {
+    for pair in chronicle.boots.windows(2) {
         if let [before, after] = pair
             && within(after.row)
             && before.end != BootEnd::Over
@@ -127,7 +127,7 @@ fn events(story: &Story, from: u64, to: u64) -> Vec<String> {
             events.push((after.row - 1, ended));
         }
     }
-    for gap in story.gaps.iter().filter(|gap| within(gap.from) || gap.from == from + 1) {
+    for gap in chronicle.gaps.iter().filter(|gap| within(gap.from) || gap.from == from + 1) {
         events.push((gap.from, format!("{} not shown", gap.rows())));
     }
     events.sort_by_key(|(row, _)| *row);

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::escape::{Text, text};
 use crate::adapters::agent::{MicroUsd, ToolResult};
 use crate::cli::journal::dump::Bodies;
-use crate::cli::journal::story::{AgentStart, Story};
+use crate::cli::journal::chronicle::{AgentStart, Chronicle};
 use crate::cli::journal::transcript::{self, Doing, Transcript};
 use crate::cli::journal::words::span;
 use crate::machine::Effort;
@@ -14,8 +14,8 @@ use crate::machine::Effort;
 /// Of so many starts the transcripts are read: the last ones.
 const READ: usize = 20;
 
-pub(super) fn write(story: &Story, journal: &Path, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
-    let starts = story.agent_starts();
+pub(super) fn write(chronicle: &Chronicle, journal: &Path, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
+    let starts = chronicle.agent_starts();
     if starts.is_empty() {
         return writeln!(out, "<p>The agent was not started.</p>");
     }

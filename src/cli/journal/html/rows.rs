@@ -10,7 +10,7 @@ use runner_journal::{Entry, Row};
 
 use super::escape::{Text, text};
 use crate::cli::journal::dump::Bodies;
-use crate::cli::journal::story::{Clock, Gap, Story};
+use crate::cli::journal::chronicle::{Clock, Gap, Chronicle};
 use crate::cli::journal::words::{one_line, span, words};
 use crate::machine::Millis;
 use crate::telemetry::rfc3339;
@@ -32,10 +32,10 @@ pub(super) struct Rows<'a, W> {
 }
 
 impl<'a, W: Write> Rows<'a, W> {
-    pub(super) fn new(story: &'a Story, bodies: &'a Bodies, out: W) -> Self {
+    pub(super) fn new(chronicle: &'a Chronicle, bodies: &'a Bodies, out: W) -> Self {
         Self {
             bodies,
-            gaps: story.gaps.iter().peekable(),
+            gaps: chronicle.gaps.iter().peekable(),
             clock: Clock::default(),
             intended: None,
             written: 0,

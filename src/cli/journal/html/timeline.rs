@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::escape::text;
 use super::scale::Scale;
-use crate::cli::journal::story::{Bar, Boot, BootEnd, End, Story};
+use crate::cli::journal::chronicle::{Bar, Boot, BootEnd, End, Chronicle};
 use crate::cli::journal::words::{one_line, span};
 use crate::machine::Millis;
 use crate::telemetry::rfc3339;
@@ -19,17 +19,17 @@ const FOOT: u32 = 10;
 /// The least width of a bar, in percent.
 const LEAST: f64 = 0.6;
 
-pub(super) fn write(story: &Story, out: &mut impl Write) -> io::Result<()> {
-    let spans: Vec<(Millis, Millis)> = story.bars().map(|(_, bar)| (bar.began, bar.until)).collect();
-    let further = story.boots.iter().flat_map(|boot| [boot.began, boot.until]);
-    let scale = Scale::of(&spans, further.chain(story.gaps.iter().map(|gap| gap.at)));
-    let lanes: u32 = story.boots.iter().map(height).sum();
-    let gaps = HEAD * u32::try_from(story.gaps.len()).unwrap_or(0);
+pub(super) fn write(chronicle: &Chronicle, out: &mut impl Write) -> io::Result<()> {
+    let spans: Vec<(Millis, Millis)> = chronicle.bars().map(|(_, bar)| (bar.began, bar.until)).collect();
+    let further = chronicle.boots.iter().flat_map(|boot| [boot.began, boot.until]);
+    let scale = Scale::of(&spans, further.chain(chronicle.gaps.iter().map(|gap| gap.at)));
+    let lanes: u32 = chronicle.boots.iter().map(height).sum();
+    let gaps = HEAD * u32::try_from(chronicle.gaps.len()).unwrap_or(0);
     let tall = AXIS + lanes + gaps;
     writeln!(
         out,
         "<svg class=\"timeline\" height=\"{tall}\" role=\"group\" aria-label=\"Timeline: {} with {} attempts at effects\">",
-        starts(story),
+        starts(chronicle),
         spans.len()
     )?;
     patterns(out)?;
@@ -44,38 +44,38 @@ pub(super) fn write(story: &Story, out: &mut impl Write) -> io::Result<()> {
         )?;
     }
     let mut y = AXIS;
-    let mut gaps = story.gaps.iter().peekable();
-    for boot in &story.boots {
+    let mut gaps = chronicle.gaps.iter().peekable();
+    for boot in &chronicle.boots {
         while let Some(gap) = gaps.next_if(|gap| gap.from < boot.row) {
             y = missing(&gap.rows(), scale.at(gap.at), y, out)?;
         }
-        y = lane(boot, story, &scale, y, out)?;
+        y = lane(boot, chronicle, &scale, y, out)?;
     }
     for gap in gaps {
         y = missing(&gap.rows(), scale.at(gap.at), y, out)?;
     }
     writeln!(out, "</svg>")?;
-    legend(story, out)
+    legend(chronicle, out)
 }
 
 /// `1 start`, `2 starts`.
-pub(super) fn starts(story: &Story) -> String {
-    let kept = u32::try_from(story.boots.len()).unwrap_or(u32::MAX);
-    crate::text::count(kept.saturating_add(story.boots_left_out), "start")
+pub(super) fn starts(chronicle: &Chronicle) -> String {
+    let kept = u32::try_from(chronicle.boots.len()).unwrap_or(u32::MAX);
+    crate::text::count(kept.saturating_add(chronicle.boots_left_out), "start")
 }
 
 fn height(boot: &Boot) -> u32 {
     HEAD + BAR * u32::try_from(boot.bars.len()).unwrap_or(0) + FOOT
 }
 
-fn lane(boot: &Boot, story: &Story, scale: &Scale, y: u32, out: &mut impl Write) -> io::Result<u32> {
+fn lane(boot: &Boot, chronicle: &Chronicle, scale: &Scale, y: u32, out: &mut impl Write) -> io::Result<u32> {
     let (from, to) = (scale.at(boot.began), scale.at(boot.until));
     let tall = height(boot);
     let end: &'static str = match boot.end {
         BootEnd::Unclean => " unclean",
         BootEnd::Over | BootEnd::Parked | BootEnd::Undelivered | BootEnd::Idle | BootEnd::Last | BootEnd::Lost => "",
     };
-    let began = rfc3339(story.began.unwrap_or(0).saturating_add(boot.began));
+    let began = rfc3339(chronicle.began.unwrap_or(0).saturating_add(boot.began));
     writeln!(
         out,
         "<g class=\"lane\" data-boot=\"{number}\"><rect class=\"lane{end}\" x=\"{from:.2}%\" y=\"{y}\" width=\"{:.2}%\" height=\"{}\" rx=\"4\"/>\
@@ -205,8 +205,8 @@ fn patterns(out: &mut impl Write) -> io::Result<()> {
 }
 
 /// What the marks, patterns and colours mean: those that are there.
-fn legend(story: &Story, out: &mut impl Write) -> io::Result<()> {
-    let ends: BTreeSet<End> = story.bars().map(|(_, bar)| bar.end).collect();
+fn legend(chronicle: &Chronicle, out: &mut impl Write) -> io::Result<()> {
+    let ends: BTreeSet<End> = chronicle.bars().map(|(_, bar)| bar.end).collect();
     writeln!(out, "<ul class=\"legend\">")?;
     for end in ends {
         let class: &'static str = end.into();

@@ -1,4 +1,4 @@
-//! A journal told as a story: the starts of the runner, what each of them tried, the states it came to, and what is missing.
+//! A journal as a chronicle: the starts of the runner, what each of them tried, the states it came to, and what is missing.
 //!
 //! A pure fold over the rows that verify, in bounded memory: of attempts that repeat each other, and of starts without end,
 //! the first and the last are kept and the rest is counted.
@@ -27,7 +27,7 @@ const STATES: usize = 100;
 
 /// What happened, as far as the rows tell.
 #[derive(Debug, Default)]
-pub(super) struct Story {
+pub(super) struct Chronicle {
     /// In order.
     pub(super) boots: Vec<Boot>,
     /// Starts that are not in the list: they were in its middle.
@@ -108,7 +108,7 @@ impl Clock {
 /// The fold.
 pub(super) struct Telling<'a> {
     bodies: &'a Bodies,
-    story: Story,
+    chronicle: Chronicle,
     clock: Clock,
     /// The number that the next row has, unless rows are missing.
     next: u64,
@@ -118,7 +118,7 @@ impl<'a> Telling<'a> {
     pub(super) fn new(bodies: &'a Bodies) -> Self {
         Self {
             bodies,
-            story: Story::default(),
+            chronicle: Chronicle::default(),
             clock: Clock::default(),
             next: 1,
         }
@@ -127,37 +127,37 @@ impl<'a> Telling<'a> {
     /// Takes the next row that verifies.
     pub(super) fn take(&mut self, row: &Row) {
         let at = self.clock.at(row.at_ms);
-        self.story.began.get_or_insert(row.at_ms);
-        self.story.length = at;
+        self.chronicle.began.get_or_insert(row.at_ms);
+        self.chronicle.length = at;
         if row.seq > self.next {
             self.lose(self.next, Some(row.seq - 1), at);
         }
         self.next = row.seq.saturating_add(1);
         let is_boot = row.entry.kind() == Kind::Boot;
-        if is_boot || self.story.boots.last().is_none_or(|boot| boot.number != row.boot) {
+        if is_boot || self.chronicle.boots.last().is_none_or(|boot| boot.number != row.boot) {
             self.boot(row, at, is_boot);
         }
         let said = row.entry.body().map(|body| Said::of(&self.bodies.show(body)));
         self.event(row, at, said.unwrap_or_default());
     }
 
-    /// The story, once there are no more rows.
-    pub(super) fn end(mut self, summary: &Summary) -> Story {
+    /// The chronicle, once there are no more rows.
+    pub(super) fn end(mut self, summary: &Summary) -> Chronicle {
         if let Some((from, to)) = gap::after(self.next, &summary.problems) {
-            self.lose(from, to, self.story.length);
+            self.lose(from, to, self.chronicle.length);
         }
-        for gap in &mut self.story.gaps {
+        for gap in &mut self.chronicle.gaps {
             gap.why = gap::why(gap, &summary.problems);
         }
-        self.story
+        self.chronicle
     }
 
     /// Rows are missing: how what was open ended, nobody knows.
     fn lose(&mut self, from: u64, to: Option<u64>, at: Millis) {
-        if self.story.gaps.len() < STATES {
-            self.story.gaps.push(Gap::new(from, to, at));
+        if self.chronicle.gaps.len() < STATES {
+            self.chronicle.gaps.push(Gap::new(from, to, at));
         }
-        if let Some(boot) = self.story.boots.last_mut() {
+        if let Some(boot) = self.chronicle.boots.last_mut() {
             boot.until = at;
             if boot.end == BootEnd::Last {
                 boot.end = BootEnd::Lost;
@@ -170,8 +170,8 @@ impl<'a> Telling<'a> {
     }
 
     fn boot(&mut self, row: &Row, at: Millis, has_row: bool) {
-        let assigned = !self.story.states.is_empty();
-        if let Some(before) = self.story.boots.last_mut() {
+        let assigned = !self.chronicle.states.is_empty();
+        if let Some(before) = self.chronicle.boots.last_mut() {
             let open = before.bars.last_mut().filter(|bar| bar.end == End::Open);
             if before.end == BootEnd::Last || open.is_some() {
                 before.end = match (has_row, assigned) {
@@ -186,11 +186,11 @@ impl<'a> Telling<'a> {
                 bar.until = at;
             }
         }
-        if self.story.boots.len() == BOOTS {
-            self.story.boots.remove(BOOTS / 3);
-            self.story.boots_left_out += 1;
+        if self.chronicle.boots.len() == BOOTS {
+            self.chronicle.boots.remove(BOOTS / 3);
+            self.chronicle.boots_left_out += 1;
         }
-        self.story.boots.push(Boot {
+        self.chronicle.boots.push(Boot {
             number: row.boot,
             row: row.seq,
             began: at,
@@ -202,7 +202,7 @@ impl<'a> Telling<'a> {
     }
 
     fn event(&mut self, row: &Row, at: Millis, said: Said) {
-        let Some(boot) = self.story.boots.last_mut() else {
+        let Some(boot) = self.chronicle.boots.last_mut() else {
             return;
         };
         boot.until = at;
@@ -262,15 +262,15 @@ impl<'a> Telling<'a> {
                 if let Some(bar) = boot.bars.last_mut().filter(|bar| bar.end.is_success()) {
                     bar.led_to.get_or_insert_with(|| dst.clone());
                 }
-                if self.story.states.len() < STATES {
-                    self.story.states.push(Entered {
+                if self.chronicle.states.len() < STATES {
+                    self.chronicle.states.push(Entered {
                         row: row.seq,
                         at,
                         state: dst.clone(),
                     });
                 }
             }
-            Entry::Verdict { .. } => self.story.verdict = Some(row.seq),
+            Entry::Verdict { .. } => self.chronicle.verdict = Some(row.seq),
             Entry::Ack { .. } => boot.end = BootEnd::Over,
             Entry::Note { .. } => boot.end = said.left.unwrap_or(boot.end),
             Entry::Boot { .. } => {}
@@ -278,7 +278,7 @@ impl<'a> Telling<'a> {
     }
 }
 
-impl Story {
+impl Chronicle {
     /// Every bar with its start, in order.
     pub(super) fn bars(&self) -> impl Iterator<Item = (&Boot, &Bar)> {
         self.boots

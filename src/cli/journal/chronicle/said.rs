@@ -1,4 +1,4 @@
-//! What a row's body says, as far as a story needs it.
+//! What a row's body says, as far as a chronicle needs it.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
