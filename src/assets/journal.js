@@ -32,7 +32,7 @@
 
   function show() {
     const chosen = filters.filter(({ select }) => select.value !== "");
-    const words = search.value.toLowerCase().split(/\s+/).filter((word) => word !== "");
+    const words = (search.value.toLowerCase().match(/"[^"]+"|\S+/g) ?? []).map((word) => word.replaceAll('"', ""));
     const fits = (row) =>
       chosen.every(({ name, select }) => row.dataset[name] === select.value) &&
       (words.length === 0 || words.every((word) => textOf(row).includes(word)));
@@ -57,7 +57,12 @@
     waiting = setTimeout(show, 80);
   });
   controls.addEventListener("submit", (event) => event.preventDefault());
+  // The event comes before the fields are empty.
   controls.addEventListener("reset", () => setTimeout(show));
+  const clear = () => {
+    controls.reset();
+    show();
+  };
 
   // A row's body, line by line. Nothing but white space is put in, and the button shows it as it is stored.
 
@@ -107,10 +112,7 @@
   const lead = () => {
     const row = /^#r\d+$/.test(location.hash) && $(location.hash.slice(1));
     if (!row) return;
-    if (row.hidden) {
-      controls.reset();
-      show();
-    }
+    if (row.hidden) clear();
     row.open = true;
     row.scrollIntoView({ block: "center" });
     row.firstElementChild.focus({ preventScroll: true });
@@ -151,7 +153,7 @@
     d: turn,
     "?": () => $("keys").showModal(),
     Escape: () => {
-      controls.reset();
+      clear();
       document.activeElement?.blur();
     },
   };

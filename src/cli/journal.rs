@@ -9,22 +9,30 @@ use runner_journal::{Hash, Summary};
 use super::CliError;
 use crate::config::state_home;
 use dump::Dump;
+use explain::Explain;
 use post_mortem::PostMortem;
 use replay::Replay;
 
+mod chronicle;
 mod dump;
+mod explain;
 mod html;
+#[cfg(test)]
+mod lived;
 mod mermaid;
+mod output;
 mod post_mortem;
 mod replay;
 mod story;
 mod transcript;
+mod width;
 mod words;
 
 /// Look at a journal.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  runner journal explain                                  what happened, in a few sentences
   runner journal dump                                     the newest journal on this machine, as a table
   runner journal dump --format ndjson /var/lib/runner/journal.db | jq .kind
   runner journal dump --format html --output post-mortem.html ./journal.db
@@ -40,6 +48,8 @@ pub(super) struct JournalCommand {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Say in a few sentences what happened, why it ended, what it cost, and what to do next
+    Explain(Explain),
     /// Print every row that verifies; exit 1 where the journal is damaged
     Dump(Dump),
     /// Is it whole, in order, untampered and legal? Exit 0, 1 (damaged), 3 (no journal)
@@ -63,6 +73,7 @@ impl JournalCommand {
     pub(super) fn execute(self) -> Result<u8, CliError> {
         let named = |path: &Option<PathBuf>| find(path.as_deref().or(self.journal.as_deref()));
         match &self.verb {
+            Verb::Explain(explain) => explain.execute(&named(&explain.path)?),
             Verb::Dump(dump) => dump.execute(&named(&dump.path)?),
             Verb::Verify(verify) => verify.execute(&named(&verify.path)?),
             Verb::Replay(replay) => replay.execute(&named(&replay.path)?),

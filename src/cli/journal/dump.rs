@@ -114,9 +114,9 @@ impl PostMortem {
         Ok(redacted)
     }
 
-    fn json(&self, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
-        let redacted = self.redacted(bodies)?;
-        let head = Header {
+    /// What a dump begins with; `redacted` is how many rows are not shown as they are stored.
+    pub(super) fn header(&self, bodies: &Bodies, redacted: u64) -> Header<'_> {
+        Header {
             journal: Journal {
                 path: self.path.display().to_string(),
                 schema: self.snapshot.schema(),
@@ -128,7 +128,7 @@ impl PostMortem {
             },
             task: self.run.assignment.as_ref().map(|assignment| DumpedTask {
                 task_id: assignment.task_id.as_str(),
-                api_url: bodies.show(assignment.api_url.as_str()),
+                api_url: bodies.show(assignment.api_url.as_str()).into_owned(),
             }),
             state: self.run.state_name().map(|s| s.to_string()),
             boots: self.run.boot.number,
@@ -136,7 +136,11 @@ impl PostMortem {
                 message: bodies.show(&verdict.message).into_owned(),
                 ..verdict
             }),
-        };
+        }
+    }
+
+    fn json(&self, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
+        let head = self.header(bodies, self.redacted(bodies)?);
         let head = serde_json::to_string(&head)?;
         let open = head.strip_suffix('}').unwrap_or(&head);
         write!(out, "{open},\"entries\":[")?;
@@ -224,8 +228,9 @@ fn verdict(run: &Run) -> Option<VerdictStatus> {
     })
 }
 
+/// What a dump begins with.
 #[derive(Serialize)]
-struct Header<'a> {
+pub(super) struct Header<'a> {
     journal: Journal,
     task: Option<DumpedTask<'a>>,
     state: Option<String>,
@@ -238,7 +243,7 @@ struct DumpedTask<'a> {
     #[serde(rename = "taskID")]
     task_id: &'a str,
     #[serde(rename = "apiURL")]
-    api_url: Cow<'a, str>,
+    api_url: String,
 }
 
 #[derive(Serialize)]

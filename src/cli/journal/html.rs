@@ -11,12 +11,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::dump::Bodies;
-use super::post_mortem::PostMortem;
 use super::chronicle::{Chronicle, Telling};
+use super::dump::Bodies;
+use super::explain::Explanation;
+use super::post_mortem::PostMortem;
 use super::words::span;
-use crate::adapters::agent::MicroUsd;
-use crate::machine::{EffectName, Run, VerdictKind};
+use crate::machine::{Run, VerdictKind};
 use crate::telemetry::rfc3339;
 use escape::{Linked, Text, text};
 use rows::Rows;
@@ -64,7 +64,7 @@ pub(super) fn write(post_mortem: &PostMortem, bodies: &Bodies, out: &mut impl Wr
 const ROWS: &str = r#"<section id="rows" aria-labelledby="h-rows"><h2 id="h-rows">Every row</h2>
 <noscript><p class="dim">Filter, search and keys need JavaScript. Every row is here and opens without it.</p></noscript>
 <form class="controls" role="search" aria-label="Filter the rows" hidden>
-<input type="search" id="search" placeholder="Search in the rows" aria-label="Search in the rows" autocomplete="off" spellcheck="false">
+<input type="search" id="search" placeholder="Search in the rows" title="Each word has to be there; &quot;several words&quot; together" aria-label="Search in the rows" autocomplete="off" spellcheck="false">
 <label>kind <select id="by-kind"></select></label>
 <label>effect <select id="by-effect"></select></label>
 <label>start <select id="by-boot"></select></label>
@@ -105,13 +105,14 @@ fn task(run: &Run) -> String {
     })
 }
 
-/// How the task stands, as a class, a mark and a word.
-fn standing(run: &Run) -> (&'static str, char, &'static str) {
+/// How the task stands, as a class, a mark and a word. Behind damage, nobody knows.
+fn standing(run: &Run, is_whole: bool) -> (&'static str, char, &'static str) {
     match run.verdict.as_ref().map(|verdict| verdict.kind) {
         Some(VerdictKind::Completed) => ("done", '✓', "completed"),
         Some(VerdictKind::Failed) => ("failed", '✗', "failed"),
         Some(VerdictKind::Superseded) => ("superseded", '⊘', "superseded"),
-        None => ("open", '…', "not over"),
+        None if is_whole => ("open", '…', "not over"),
+        None => ("failed", '░', "not known"),
     }
 }
 
@@ -124,8 +125,8 @@ fn top(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let run = &post_mortem.run;
-    let says = Says::of(run, bodies);
-    let (class, mark, word) = standing(run);
+    let says = Explanation::of(post_mortem, bodies);
+    let (class, mark, word) = standing(run, post_mortem.problems().is_empty());
     writeln!(
         out,
         "<header><div class=\"bar-top\"><span>{}</span><span class=\"buttons\"><button id=\"theme\" type=\"button\" hidden>Dark</button> \
@@ -177,7 +178,11 @@ fn facts(post_mortem: &PostMortem, chronicle: &Chronicle, cost: Option<&str>, ou
         ),
         (
             "starts",
-            timeline::starts(chronicle).split(' ').next().unwrap_or_default().to_owned(),
+            timeline::starts(chronicle)
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
         ),
         ("rows", post_mortem.summary.rows.to_string()),
         ("took", span(chronicle.length)),
@@ -231,31 +236,4 @@ fn foot(post_mortem: &PostMortem, out: &mut impl Write) -> io::Result<()> {
         post_mortem.summary.head.seq,
         post_mortem.summary.head.hash
     )
-}
-
-struct Says {
-    verdict: String,
-    happened: Vec<String>,
-    outside: Vec<String>,
-    cost: Option<String>,
-    next: Option<String>,
-}
-
-impl Says {
-    fn of(run: &Run, bodies: &Bodies) -> Self {
-        let verdict = run.verdict.as_ref();
-        let cost = run.tally(EffectName::Agent).effort.cost_micro_usd;
-        Self {
-            verdict: verdict.map_or("The task is not over.".to_owned(), |v| {
-                bodies.show(&v.message).into_owned()
-            }),
-            happened: Vec::new(),
-            outside: Vec::new(),
-            cost: cost.map(|cost| format!("${}", MicroUsd::from_micros(cost))),
-            next: verdict
-                .and_then(|v| v.reason)
-                .and_then(crate::machine::Failure::hint)
-                .map(str::to_owned),
-        }
-    }
 }

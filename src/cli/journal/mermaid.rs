@@ -3,10 +3,10 @@
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write};
 
+use super::chronicle::{Bar, Boot, BootEnd, Chronicle, End, Telling};
 use super::dump::Bodies;
 use super::post_mortem::PostMortem;
-use super::chronicle::{Bar, Boot, BootEnd, End, Chronicle, Telling};
-use super::words::{one_line, span};
+use super::words::{is_obeyed, one_line, span};
 use crate::machine::Millis;
 
 /// What comes from a journal is this long at most, in characters.
@@ -110,7 +110,10 @@ fn is_look(bar: &Bar) -> bool {
 fn events(chronicle: &Chronicle, from: u64, to: u64) -> Vec<String> {
     let within = |row: u64| row > from && row < to;
     let mut events: Vec<(u64, String)> = Vec::new();
-    for (boot, bar) in chronicle.bars().filter(|(_, bar)| within(bar.row) && bar.end != End::Done) {
+    for (boot, bar) in chronicle
+        .bars()
+        .filter(|(_, bar)| within(bar.row) && bar.end != End::Done)
+    {
         events.push((bar.row, attempt(boot, bar)));
     }
     for pair in chronicle.boots.windows(2) {
@@ -127,7 +130,11 @@ fn events(chronicle: &Chronicle, from: u64, to: u64) -> Vec<String> {
             events.push((after.row - 1, ended));
         }
     }
-    for gap in chronicle.gaps.iter().filter(|gap| within(gap.from) || gap.from == from + 1) {
+    for gap in chronicle
+        .gaps
+        .iter()
+        .filter(|gap| within(gap.from) || gap.from == from + 1)
+    {
         events.push((gap.from, format!("{} not shown", gap.rows())));
     }
     events.sort_by_key(|(row, _)| *row);
@@ -184,7 +191,7 @@ impl Display for Label<'_> {
                 _ if c.is_alphanumeric() => f.write_char(c)?,
                 ' ' | '.' | ',' | '-' | '_' | '/' | '(' | ')' | '×' | '·' => f.write_char(c)?,
                 _ if c.is_whitespace() => f.write_char(' ')?,
-                _ if c.is_control() => f.write_char('\u{fffd}')?,
+                _ if is_obeyed(c) => f.write_char('\u{fffd}')?,
                 _ => write!(f, "#{};", u32::from(c))?,
             }
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use runner_journal::{Hash, Row, Snapshot, Summary};
 
+use super::story::Story;
 use crate::cli::CliError;
 use crate::machine::Run;
 use crate::record;
@@ -15,6 +16,8 @@ pub(super) struct PostMortem {
     pub(super) snapshot: Snapshot,
     pub(super) summary: Summary,
     pub(super) run: Run,
+    /// What the rows told on the way there.
+    pub(super) story: Story,
     /// What the machine refuses of rows that are whole.
     illegal: Option<String>,
 }
@@ -27,14 +30,18 @@ impl PostMortem {
         };
         let snapshot = Snapshot::take(path).map_err(failed)?;
         let mut run = Run::default();
+        let mut story = Story::default();
         let mut illegal = None;
         let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
         let summary = snapshot
             .read(|row| {
-                if illegal.is_none()
-                    && let Err(cause) = record::step(&mut run, row, &mut blob)
-                {
-                    illegal = Some(format!("row {}: {cause}", row.seq));
+                if illegal.is_some() {
+                    return;
+                }
+                story.before(row, &run);
+                match record::step(&mut run, row, &mut blob) {
+                    Ok(()) => story.after(row, &run),
+                    Err(cause) => illegal = Some(format!("row {}: {cause}", row.seq)),
                 }
             })
             .map_err(failed)?;
@@ -43,6 +50,7 @@ impl PostMortem {
             snapshot,
             summary,
             run,
+            story,
             illegal,
         })
     }

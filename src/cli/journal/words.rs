@@ -4,6 +4,7 @@ use runner_journal::{Entry, Row};
 use serde_json::Value;
 
 use super::dump::Bodies;
+use super::width::cut;
 use crate::machine::Millis;
 
 /// A line is 80 columns wide, and 24 of them are the row's number, time and boot.
@@ -59,23 +60,30 @@ pub(super) fn words(body: &str) -> String {
     out.join(" ")
 }
 
-/// Control characters escaped, and cut to a width.
-pub(super) fn one_line(text: &str, width: usize) -> String {
+/// Without anything that a terminal obeys, and cut to so many columns.
+pub(super) fn one_line(text: &str, columns: usize) -> String {
     let escaped: String = text
         .chars()
         .flat_map(|c| {
-            if c.is_control() {
+            if is_obeyed(c) {
                 c.escape_debug().collect()
             } else {
                 vec![c]
             }
         })
         .collect();
-    if escaped.chars().count() <= width {
-        return escaped;
-    }
-    let cut: String = escaped.chars().take(width.saturating_sub(1)).collect();
-    format!("{cut}…")
+    cut(&escaped, columns)
+}
+
+/// Whether a character does something to the text around it instead of being seen: control characters, ends of lines,
+/// and what turns the direction of writing around. What joins letters and emoji is let be.
+pub(super) fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}'
+        )
+        || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A span of time for a person: `12 ms`, `3.4 s`, `2m05s`, `1h02m`.

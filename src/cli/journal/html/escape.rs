@@ -4,6 +4,8 @@ use std::fmt::{self, Display, Write};
 
 use url::Url;
 
+use crate::cli::journal::words::is_obeyed;
+
 /// Text as HTML, for an element or a quoted attribute.
 pub(super) struct Text<'a>(pub(super) &'a str);
 
@@ -17,7 +19,8 @@ impl Display for Text<'_> {
                 '>' => "&gt;",
                 '"' => "&quot;",
                 '\'' => "&#39;",
-                _ if is_shown(c) => continue,
+                '\n' | '\t' => continue,
+                _ if !is_obeyed(c) => continue,
                 _ => "",
             };
             f.write_str(&self.0[from..at])?;
@@ -29,16 +32,6 @@ impl Display for Text<'_> {
             }
         }
         f.write_str(&self.0[from..])
-    }
-}
-
-/// Whether a character may stand for itself: none that controls a terminal, or that turns the direction of what follows.
-fn is_shown(c: char) -> bool {
-    match c {
-        '\n' | '\t' => true,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => false,
-        '\u{2028}' | '\u{2029}' => false,
-        _ => !c.is_control(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::escape::text;
 use super::scale::Scale;
-use crate::cli::journal::chronicle::{Bar, Boot, BootEnd, End, Chronicle};
+use crate::cli::journal::chronicle::{Bar, Boot, BootEnd, Chronicle, End};
 use crate::cli::journal::words::{one_line, span};
 use crate::machine::Millis;
 use crate::telemetry::rfc3339;
