@@ -116,7 +116,7 @@ fn standing(run: &Run, is_whole: bool) -> (&'static str, char, &'static str) {
     }
 }
 
-/// The verdict, what it cost, what was done, and what is wrong with the journal.
+/// The verdict, what it cost, what was done, what is next, and what is wrong with the journal.
 fn top(
     post_mortem: &PostMortem,
     chronicle: &Chronicle,
@@ -124,50 +124,67 @@ fn top(
     redacted: u64,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let run = &post_mortem.run;
     let says = Explanation::of(post_mortem, bodies);
-    let (class, mark, word) = standing(run, post_mortem.problems().is_empty());
+    let (class, mark, word) = standing(&post_mortem.run, post_mortem.problems().is_empty());
+    let (first, rest) = first_sentence(&says.verdict);
     writeln!(
         out,
         "<header><div class=\"bar-top\"><span>{}</span><span class=\"buttons\"><button id=\"theme\" type=\"button\" hidden>Dark</button> \
          <button id=\"help\" type=\"button\" aria-haspopup=\"dialog\" hidden>Keys <kbd>?</kbd></button></span></div>\n\
          <h1 class=\"{class}\"><span class=\"badge\">{mark} {word}</span> {}</h1>",
-        text(task(run)),
-        Linked(&says.verdict)
+        text(task(&post_mortem.run)),
+        Linked(first)
     )?;
+    if !rest.is_empty() {
+        writeln!(out, "<p class=\"verdict\">{}</p>", Linked(rest))?;
+    }
     damage(post_mortem, chronicle, out)?;
-    facts(post_mortem, chronicle, says.cost.as_deref(), out)?;
-    writeln!(out, "</header>\n<main>")?;
-    if redacted > 0 {
+    facts(post_mortem, chronicle, out)?;
+    if let Some(cost) = &says.cost {
         writeln!(
             out,
-            "<p class=\"redacted\">{}</p>",
-            text(super::dump::not_shown(redacted))
+            "<p class=\"cost\"><span class=\"dim\">cost</span> {}</p>",
+            Text(cost)
         )?;
     }
-    let lists = [
-        ("What happened", &says.happened),
-        ("What was done outside", &says.outside),
-    ];
-    writeln!(out, "<div class=\"told\">")?;
-    for (title, sentences) in lists.into_iter().filter(|(_, sentences)| !sentences.is_empty()) {
-        writeln!(out, "<section><h2>{title}</h2><ul>")?;
-        for sentence in sentences {
-            writeln!(out, "<li>{}</li>", Linked(sentence))?;
-        }
-        writeln!(out, "</ul></section>")?;
+    writeln!(out, "</header>\n<main>")?;
+    if redacted > 0 {
+        let note = super::dump::not_shown(redacted);
+        writeln!(out, "<p class=\"redacted\">{}</p>", text(note))?;
     }
+    writeln!(out, "<div class=\"told\"><div>")?;
+    list("What happened", &says.happened, out)?;
+    writeln!(out, "</div><div>")?;
     if let Some(next) = &says.next {
+        let (initial, more) = next.split_at(next.chars().next().map_or(0, char::len_utf8));
         writeln!(
             out,
             "<section class=\"next\"><h2>What to do next</h2><p>{}</p></section>",
-            Linked(next)
+            Linked(&(initial.to_uppercase() + more))
         )?;
     }
-    writeln!(out, "</div>")
+    list("What was done outside", &says.outside, out)?;
+    writeln!(out, "</div></div>")
 }
 
-fn facts(post_mortem: &PostMortem, chronicle: &Chronicle, cost: Option<&str>, out: &mut impl Write) -> io::Result<()> {
+/// The first sentence of a verdict, which is the page's heading, and the others.
+fn first_sentence(verdict: &str) -> (&str, &str) {
+    let end = verdict.find(". ").map_or(verdict.len(), |at| at + 1);
+    (&verdict[..end], verdict[end..].trim_start())
+}
+
+fn list(title: &str, sentences: &[String], out: &mut impl Write) -> io::Result<()> {
+    if sentences.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "<section><h2>{title}</h2><ul>")?;
+    for sentence in sentences {
+        writeln!(out, "<li>{}</li>", Linked(sentence))?;
+    }
+    writeln!(out, "</ul></section>")
+}
+
+fn facts(post_mortem: &PostMortem, chronicle: &Chronicle, out: &mut impl Write) -> io::Result<()> {
     let mut facts = vec![
         (
             "state",
@@ -189,9 +206,6 @@ fn facts(post_mortem: &PostMortem, chronicle: &Chronicle, cost: Option<&str>, ou
     ];
     if let Some(began) = chronicle.began {
         facts.push(("began (UTC)", rfc3339(began).replace('T', " ")));
-    }
-    if let Some(cost) = cost {
-        facts.push(("cost", cost.to_owned()));
     }
     write!(out, "<dl class=\"facts\">")?;
     for (name, fact) in facts {

@@ -30,7 +30,7 @@ pub(super) fn write(chronicle: &Chronicle, journal: &Path, bodies: &Bodies, out:
     for start in starts.iter().skip(unread) {
         writeln!(
             out,
-            "<details class=\"transcript\" data-attempt=\"{0}\"><summary>What the agent did, start {0}</summary>",
+            "<details class=\"transcript\" data-attempt=\"{0}\"><summary>What the agent did, attempt {0}</summary>",
             start.bar.attempt
         )?;
         if let Some(summary) = start.report.and_then(|report| report.summary.as_deref()) {
@@ -60,7 +60,7 @@ fn table(starts: &[AgentStart<'_>], out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Starts of the agent\"><table><thead><tr>\
-         <th scope=\"col\">start</th><th scope=\"col\">began</th><th scope=\"col\">ran</th><th scope=\"col\">ended</th>\
+         <th scope=\"col\">attempt</th><th scope=\"col\">began</th><th scope=\"col\">ran</th><th scope=\"col\">ended</th>\
          <th scope=\"col\">model</th><th scope=\"col\" class=\"num\">turns</th><th scope=\"col\" class=\"num\">tokens in</th>\
          <th scope=\"col\" class=\"num\">out</th><th scope=\"col\" class=\"num\">cost</th></tr></thead><tbody>"
     )?;

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
+use std::iter::Peekable;
+use std::slice;
 
 use super::escape::text;
 use super::scale::Scale;
-use crate::cli::journal::chronicle::{Bar, Boot, BootEnd, Chronicle, End};
+use crate::cli::journal::chronicle::{Bar, Boot, BootEnd, Chronicle, End, Gap};
 use crate::cli::journal::words::{one_line, span};
 use crate::machine::Millis;
 use crate::telemetry::rfc3339;
@@ -23,9 +25,11 @@ pub(super) fn write(chronicle: &Chronicle, out: &mut impl Write) -> io::Result<(
     let spans: Vec<(Millis, Millis)> = chronicle.bars().map(|(_, bar)| (bar.began, bar.until)).collect();
     let further = chronicle.boots.iter().flat_map(|boot| [boot.began, boot.until]);
     let scale = Scale::of(&spans, further.chain(chronicle.gaps.iter().map(|gap| gap.at)));
-    let lanes: u32 = chronicle.boots.iter().map(height).sum();
-    let gaps = HEAD * u32::try_from(chronicle.gaps.len()).unwrap_or(0);
-    let tall = AXIS + lanes + gaps;
+    let bars: usize = chronicle.boots.iter().map(|boot| boot.bars.len()).sum();
+    let tall = AXIS
+        + (HEAD + FOOT) * number(chronicle.boots.len())
+        + BAR * number(bars + chronicle.gaps.len())
+        + if chronicle.gaps.is_empty() { 0 } else { FOOT };
     writeln!(
         out,
         "<svg class=\"timeline\" height=\"{tall}\" role=\"group\" aria-label=\"Timeline: {} with {} attempts at effects\">",
@@ -43,17 +47,18 @@ pub(super) fn write(chronicle: &Chronicle, out: &mut impl Write) -> io::Result<(
             span(at)
         )?;
     }
-    let mut y = AXIS;
-    let mut gaps = chronicle.gaps.iter().peekable();
+    let mut drawing = Drawing {
+        scale,
+        y: AXIS,
+        gaps: chronicle.gaps.iter().peekable(),
+        began: chronicle.began.unwrap_or(0),
+    };
+    let mut following = chronicle.boots.iter().skip(1);
     for boot in &chronicle.boots {
-        while let Some(gap) = gaps.next_if(|gap| gap.from < boot.row) {
-            y = missing(&gap.rows(), scale.at(gap.at), y, out)?;
-        }
-        y = lane(boot, chronicle, &scale, y, out)?;
+        drawing.gaps_before(boot.row, out)?;
+        drawing.lane(boot, following.next().map_or(u64::MAX, |next| next.row), out)?;
     }
-    for gap in gaps {
-        y = missing(&gap.rows(), scale.at(gap.at), y, out)?;
-    }
+    drawing.gaps_before(u64::MAX, out)?;
     writeln!(out, "</svg>")?;
     legend(chronicle, out)
 }
@@ -64,46 +69,80 @@ pub(super) fn starts(chronicle: &Chronicle) -> String {
     crate::text::count(kept.saturating_add(chronicle.boots_left_out), "start")
 }
 
-fn height(boot: &Boot) -> u32 {
-    HEAD + BAR * u32::try_from(boot.bars.len()).unwrap_or(0) + FOOT
+fn number(of: usize) -> u32 {
+    u32::try_from(of).unwrap_or(u32::MAX)
 }
 
-fn lane(boot: &Boot, chronicle: &Chronicle, scale: &Scale, y: u32, out: &mut impl Write) -> io::Result<u32> {
-    let (from, to) = (scale.at(boot.began), scale.at(boot.until));
-    let tall = height(boot);
-    let end: &'static str = match boot.end {
-        BootEnd::Unclean => " unclean",
-        BootEnd::Over | BootEnd::Parked | BootEnd::Undelivered | BootEnd::Idle | BootEnd::Last | BootEnd::Lost => "",
-    };
-    let began = rfc3339(chronicle.began.unwrap_or(0).saturating_add(boot.began));
-    writeln!(
-        out,
-        "<g class=\"lane\" data-boot=\"{number}\"><rect class=\"lane{end}\" x=\"{from:.2}%\" y=\"{y}\" width=\"{:.2}%\" height=\"{}\" rx=\"4\"/>\
-         <a href=\"#r{row}\"><text class=\"head\" x=\"0\" dx=\"8\" y=\"{}\">Start {number}\
-         <tspan class=\"dim wide\" dx=\"8\">{began}</tspan><tspan class=\"dim\" dx=\"8\">{}{}</tspan></text></a>",
-        (to - from).max(LEAST),
-        tall - 4,
-        y + 19,
-        if boot.end == BootEnd::Unclean { "⚡ " } else { "" },
-        boot.end.words(),
-        number = boot.number,
-        row = boot.row,
-    )?;
-    if boot.end == BootEnd::Unclean {
+/// How far the drawing has come.
+struct Drawing<'a> {
+    scale: Scale,
+    /// Where the next thing is drawn, in pixels from the top.
+    y: u32,
+    gaps: Peekable<slice::Iter<'a, Gap>>,
+    /// When the first row was written.
+    began: Millis,
+}
+
+impl Drawing<'_> {
+    /// Draws a start, whose rows end before row `until`.
+    fn lane(&mut self, boot: &Boot, until: u64, out: &mut impl Write) -> io::Result<()> {
+        let (from, to) = (self.scale.at(boot.began), self.scale.at(boot.until));
+        let top = self.y;
+        let mut ahead = self.gaps.clone();
+        let gaps = std::iter::from_fn(|| ahead.next_if(|gap| gap.from < until)).count();
+        let tall = HEAD + BAR * number(boot.bars.len() + gaps);
         writeln!(
             out,
-            "<line class=\"crash\" x1=\"{to:.2}%\" x2=\"{to:.2}%\" y1=\"{}\" y2=\"{}\"/>",
-            y,
-            y + tall - 4
+            "<g class=\"lane\" data-boot=\"{number}\">\
+             <rect class=\"lane\" x=\"{from:.2}%\" y=\"{top}\" width=\"{:.2}%\" height=\"{}\" rx=\"4\"/>",
+            (to - from).max(LEAST),
+            tall + FOOT - 4,
+            number = boot.number,
         )?;
+        let died = boot.end == BootEnd::Unclean;
+        if died {
+            writeln!(
+                out,
+                "<line class=\"crash\" x1=\"{to:.2}%\" x2=\"{to:.2}%\" y1=\"{top}\" y2=\"{}\"/>",
+                top + tall + FOOT - 4
+            )?;
+        }
+        writeln!(
+            out,
+            "<a href=\"#r{}\"><text class=\"head\" x=\"{from:.2}%\" dx=\"8\" y=\"{}\"{}>Start {}\
+             <tspan class=\"dim wide\" dx=\"8\">{}</tspan><tspan class=\"{}\" dx=\"8\">{}</tspan></text></a>",
+            boot.row,
+            top + 19,
+            // Too near the right edge for its text to begin there.
+            if from > 45.0 { " text-anchor=\"end\"" } else { "" },
+            boot.number,
+            rfc3339(self.began.saturating_add(boot.began)),
+            if died { "died" } else { "dim" },
+            if died {
+                format!("⚡ {}", boot.end.words())
+            } else {
+                boot.end.words().to_owned()
+            },
+        )?;
+        self.y += HEAD;
+        for bar in &boot.bars {
+            self.gaps_before(bar.row, out)?;
+            draw(bar, boot, &self.scale, self.y, out)?;
+            self.y += BAR;
+        }
+        self.gaps_before(until, out)?;
+        self.y += FOOT;
+        writeln!(out, "</g>")
     }
-    let mut below = y + HEAD;
-    for bar in &boot.bars {
-        draw(bar, boot, scale, below, out)?;
-        below += BAR;
+
+    /// Draws where rows are missing, of those before a row.
+    fn gaps_before(&mut self, row: u64, out: &mut impl Write) -> io::Result<()> {
+        while let Some(gap) = self.gaps.next_if(|gap| gap.from < row) {
+            missing(&gap.rows(), self.scale.at(gap.at), self.y, out)?;
+            self.y += BAR;
+        }
+        Ok(())
     }
-    writeln!(out, "</g>")?;
-    Ok(y + tall)
 }
 
 fn draw(bar: &Bar, boot: &Boot, scale: &Scale, y: u32, out: &mut impl Write) -> io::Result<()> {
@@ -165,19 +204,17 @@ fn draw(bar: &Bar, boot: &Boot, scale: &Scale, y: u32, out: &mut impl Write) -> 
 }
 
 /// Where rows are missing.
-fn missing(rows: &str, x: f64, y: u32, out: &mut impl Write) -> io::Result<u32> {
-    let anchor = if x > 50.0 { "end" } else { "start" };
+fn missing(rows: &str, x: f64, y: u32, out: &mut impl Write) -> io::Result<()> {
+    let (anchor, dx) = if x > 50.0 { ("end", -8) } else { ("start", 8) };
     writeln!(
         out,
-        "<g class=\"missing\"><rect x=\"0\" y=\"{}\" width=\"100%\" height=\"{}\" fill=\"url(#p-lost)\"/>\
-         <text x=\"{x:.2}%\" dx=\"{}\" y=\"{}\" text-anchor=\"{anchor}\">░ missing here: {}</text></g>",
+        "<g class=\"missing\"><rect x=\"0\" y=\"{}\" width=\"100%\" height=\"{}\" rx=\"3\" fill=\"url(#p-lost)\"/>\
+         <text x=\"{x:.2}%\" dx=\"{dx}\" y=\"{}\" text-anchor=\"{anchor}\">░ missing here: {}</text></g>",
         y + 2,
-        HEAD - 8,
-        if x > 50.0 { -8 } else { 8 },
-        y + 18,
+        BAR - 4,
+        y + 15,
         text(rows)
-    )?;
-    Ok(y + HEAD)
+    )
 }
 
 /// One pattern for each end, so that no bar is known by its colour alone.
