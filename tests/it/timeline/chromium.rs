@@ -1,4 +1,4 @@
-//! A real Chromium without a window, driven by the DevTools protocol over a pair of pipes: no port, no crate.
+//! A real Chromium without a window, driven by the `DevTools` protocol over a pair of pipes: no port, no crate.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -62,8 +62,6 @@ impl Chromium {
                 "--no-first-run",
                 "--disable-component-update",
                 "--force-color-profile=srgb",
-                // Pictures are half as large without it.
-                "--disable-lcd-text",
             ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")

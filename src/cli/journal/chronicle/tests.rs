@@ -29,7 +29,9 @@ fn rows(lived: &Lived, missing: &[u64]) -> Vec<Row> {
 fn told(rows: &[Row], problems: Vec<Problem>) -> Chronicle {
     let bodies = bodies();
     let mut telling = Telling::new(&bodies);
-    rows.iter().for_each(|row| telling.take(row));
+    for row in rows {
+        telling.take(row);
+    }
     telling.end(&Summary {
         rows: rows.len() as u64,
         head: Head::EMPTY,

@@ -107,22 +107,20 @@ impl Drawing<'_> {
                 top + tall + FOOT - 4
             )?;
         }
+        // Too near the right edge, its text ends where it begins.
+        let (anchor, dx) = if from > 60.0 { ("end", -8) } else { ("start", 8) };
+        let dead = if died { "⚡ died: " } else { "" };
+        let words = boot.end.words();
         writeln!(
             out,
-            "<a href=\"#r{}\"><text class=\"head\" x=\"{from:.2}%\" dx=\"8\" y=\"{}\"{}>Start {}\
-             <tspan class=\"dim wide\" dx=\"8\">{}</tspan><tspan class=\"{}\" dx=\"8\">{}</tspan></text></a>",
+            "<a href=\"#r{}\"><text class=\"head\" x=\"{from:.2}%\" dx=\"{dx}\" y=\"{}\" text-anchor=\"{anchor}\">Start {}\
+             <tspan class=\"dim wide\" dx=\"8\">{}</tspan><tspan class=\"died\" dx=\"8\">{dead}</tspan><tspan class=\"{} wide\">{}</tspan></text></a>",
             boot.row,
             top + 19,
-            // Too near the right edge for its text to begin there.
-            if from > 45.0 { " text-anchor=\"end\"" } else { "" },
             boot.number,
             rfc3339(self.began.saturating_add(boot.began)),
             if died { "died" } else { "dim" },
-            if died {
-                format!("⚡ {}", boot.end.words())
-            } else {
-                boot.end.words().to_owned()
-            },
+            words.strip_prefix("died: ").unwrap_or(words),
         )?;
         self.y += HEAD;
         for bar in &boot.bars {
