@@ -86,6 +86,19 @@ pub enum RowError {
     Verdict(#[from] UnreadableVerdict),
 }
 
+impl RowError {
+    /// Whether a machine of a later program could take the row: it names what this one does not have.
+    pub fn is_of_a_newer_machine(&self) -> bool {
+        match self {
+            Self::UnknownName(_) => true,
+            Self::OtherState { written, .. } => written.parse::<StateName>().is_err(),
+            // serde_json has no other way of telling.
+            Self::Body(error) => error.is_data() && error.to_string().starts_with("unknown variant"),
+            Self::Illegal(_) | Self::UnfoundedAck | Self::MissingBlob | Self::Task(_) | Self::Verdict(_) => false,
+        }
+    }
+}
+
 /// The rows that an event stands in, and the payloads beside them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Written {

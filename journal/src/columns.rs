@@ -3,9 +3,10 @@
 use rusqlite::types::{Type, ValueRef};
 
 use crate::entry::{Entry, Finding, Kind, Row};
+use crate::form::Form;
 use crate::hash::Hash;
 use crate::rule::Rule;
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 
 /// The most that a body may hold, in bytes.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
@@ -66,10 +67,10 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// A row of [`Schema::select`]. Fails where not even its number can be read.
-    pub(crate) fn read(row: &'a rusqlite::Row<'_>, schema: &Schema, machine: &str) -> rusqlite::Result<Read<'a>> {
+    /// A row as a form selects it. Fails where not even its number can be read.
+    pub(crate) fn read(row: &'a rusqlite::Row<'_>, form: &Form, machine: &str) -> rusqlite::Result<Read<'a>> {
         let seq = row.get(0)?;
-        let width = schema.width();
+        let width = form.width();
         let hash = row.get_ref(width + 1)?.as_bytes().ok().and_then(Hash::from_slice);
         let columns = || -> rusqlite::Result<Option<Self>> {
             let text = |index| -> rusqlite::Result<Option<&'a str>> {
@@ -101,7 +102,7 @@ impl<'a> Columns<'a> {
             (Ok(Some(columns)), Some(hash)) => {
                 // As stored: a column that is read into nothing is covered like every other.
                 let stored = (0..width).map(|index| row.get_ref(index).unwrap_or(ValueRef::Null));
-                let right = schema.hash(machine, &columns.prev, stored);
+                let right = form.hash(machine, &columns.prev, stored);
                 Read::Columns { columns, hash, right }
             }
             (Ok(_) | Err(_), hash) => Read::Mistyped(seq, hash),
@@ -110,7 +111,7 @@ impl<'a> Columns<'a> {
 
     /// The hash of a row with these columns.
     pub(crate) fn hash(&self, schema: &Schema, machine: &str) -> Hash {
-        schema.hash(machine, &self.prev, schema.values(self))
+        schema::hash(schema.version, machine, &self.prev, schema.values(self))
     }
 
     /// The row that these columns are, if they are one.

@@ -95,20 +95,23 @@ impl Schema {
         Ok(self.objects.get_or_init(|| made))
     }
 
-    /// Every row in order: the columns, `prev` and `hash`.
-    pub(crate) fn select(&self) -> String {
-        format!("SELECT {} FROM journal NOT INDEXED ORDER BY seq", self.names())
-    }
-
     /// A new row: the columns, `prev` and `hash`.
     pub(crate) fn insert(&self) -> String {
         let places: Vec<_> = (1..=self.width() + 2).map(|n| format!("?{n}")).collect();
         format!("INSERT INTO journal ({}) VALUES ({})", self.names(), places.join(", "))
     }
 
-    fn names(&self) -> String {
-        let names = self.columns().map(|column| column.name);
-        names.chain(["prev", "hash"]).collect::<Vec<_>>().join(", ")
+    /// The columns, `prev` and `hash`.
+    pub(crate) fn names(&self) -> String {
+        self.column_names()
+            .chain(["prev", "hash"])
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// The columns before `prev` and `hash`.
+    pub(crate) fn column_names(&self) -> impl Iterator<Item = &'static str> {
+        self.columns().map(|column| column.name)
     }
 
     /// How many columns there are before `prev` and `hash`.
@@ -124,18 +127,18 @@ impl Schema {
     pub(crate) fn values<'a>(&self, row: &Columns<'a>) -> impl Iterator<Item = ValueRef<'a>> {
         self.columns().map(move |column| (column.value)(row))
     }
+}
 
-    /// SHA-256 over the domain, the machine, the version, the hash before and every column: a tag tells NULL,
-    /// number and bytes apart, bytes come with their length, numbers are big-endian.
-    pub(crate) fn hash<'a>(&self, machine: &str, prev: &Hash, values: impl Iterator<Item = ValueRef<'a>>) -> Hash {
-        let mut sha = Hasher(Sha256::new());
-        sha.bytes(DOMAIN);
-        sha.bytes(machine.as_bytes());
-        sha.number(i64::from(self.version));
-        sha.bytes(prev.as_bytes());
-        values.for_each(|value| sha.value(value));
-        Hash::from(<[u8; 32]>::from(sha.0.finalize()))
-    }
+/// SHA-256 over the domain, the machine, the version, the hash before and every column: a tag tells NULL, number and
+/// bytes apart, bytes come with their length, numbers are big-endian.
+pub(crate) fn hash<'a>(version: u32, machine: &str, prev: &Hash, values: impl Iterator<Item = ValueRef<'a>>) -> Hash {
+    let mut sha = Hasher(Sha256::new());
+    sha.bytes(DOMAIN);
+    sha.bytes(machine.as_bytes());
+    sha.number(i64::from(version));
+    sha.bytes(prev.as_bytes());
+    values.for_each(|value| sha.value(value));
+    Hash::from(<[u8; 32]>::from(sha.0.finalize()))
 }
 
 impl fmt::Debug for Schema {

@@ -1,30 +1,39 @@
 //! `runner journal`: what happened, read from the one file, by somebody who was not there.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use runner_journal::{Hash, Summary};
 
 use super::CliError;
 use crate::config::state_home;
 use dump::Dump;
 use explain::Explain;
-use post_mortem::PostMortem;
 use replay::Replay;
+use tail::Tail;
+use verify::Verify;
 
+mod bodies;
 mod chronicle;
 mod dump;
 mod explain;
+mod findings;
+mod head;
 mod html;
+mod last;
 #[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "few failures have figures of their own")]
 mod lived;
 mod mermaid;
 mod output;
+mod paint;
 mod post_mortem;
 mod replay;
+mod rows;
 mod story;
+mod table;
+mod tail;
 mod transcript;
+mod verify;
 mod width;
 mod words;
 
@@ -37,6 +46,7 @@ Examples:
   runner journal dump --format ndjson /var/lib/runner/journal.db | jq .kind
   runner journal dump --format html --output post-mortem.html ./journal.db
   runner journal verify --journal ./journal.db
+  runner journal tail --follow ./journal.db               as it grows, also while a runner holds it
   runner journal replay ./journal.db")]
 pub(super) struct JournalCommand {
     /// The journal [default: the newest on this machine]
@@ -54,19 +64,10 @@ enum Verb {
     Dump(Dump),
     /// Is it whole, in order, untampered and legal? Exit 0, 1 (damaged), 3 (no journal)
     Verify(Verify),
+    /// Print the last rows, and with --follow what comes, as it comes
+    Tail(Tail),
     /// Drive the machine with it and print each transition; exit 1 at the first illegal one
     Replay(Replay),
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example: runner journal verify --head 8d7a… ./journal.db")]
-struct Verify {
-    /// The hash that the journal should end with, or go through: from a log line, /status or the report
-    #[arg(long, value_name = "HASH")]
-    head: Option<Hash>,
-    /// The journal
-    #[arg(value_name = "PATH")]
-    path: Option<PathBuf>,
 }
 
 impl JournalCommand {
@@ -76,26 +77,9 @@ impl JournalCommand {
             Verb::Explain(explain) => explain.execute(&named(&explain.path)?),
             Verb::Dump(dump) => dump.execute(&named(&dump.path)?),
             Verb::Verify(verify) => verify.execute(&named(&verify.path)?),
+            Verb::Tail(tail) => tail.execute(&named(&tail.path)?),
             Verb::Replay(replay) => replay.execute(&named(&replay.path)?),
         }
-    }
-}
-
-impl Verify {
-    fn execute(&self, path: &Path) -> Result<u8, CliError> {
-        let mut post_mortem = PostMortem::open(path)?;
-        post_mortem.verify(self.head)?;
-        let code = post_mortem.complain();
-        if code == 0 {
-            let Summary { rows, head, .. } = &post_mortem.summary;
-            let _ = writeln!(
-                io::stdout(),
-                "{}: whole, {rows} rows, head {}",
-                path.display(),
-                head.hash
-            );
-        }
-        Ok(code)
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Instant;
 use chromium::{Chromium, Key, program};
 use serde_json::{Value, json};
 
+use crate::harness::whole;
 use crate::journal_cli::{journal, text};
 
 /// A journal as a page.
@@ -350,14 +351,30 @@ async fn a_damaged_journal_says_on_top_what_is_missing_and_shows_the_gap() {
     kept_to_itself(&mut browser, &page);
 }
 
+#[test]
+fn a_page_of_the_last_rows_alone_is_refused_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = runs::unreachable(dir.path(), 10, |_| "away".to_owned());
+    for format in ["html", "mermaid"] {
+        let said = journal(&["dump", "--format", format, "--last", "3", text(&path)]);
+        assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{}", said.stderr);
+        assert!(
+            said.stderr.contains("--last") && said.stderr.contains("hint: "),
+            "{}",
+            said.stderr
+        );
+    }
+}
+
 /// Generous: what is printed is what counts.
-const SMOOTH_MS: f64 = 2_000.0;
+const SMOOTH_MS: f64 = 10_000.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_rows_stay_smooth() {
     let Some(program) = program() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let path = runs::unreachable(dir.path(), 10_000, |attempt| {
+    let least = if whole() { 100_000 } else { 10_000 };
+    let path = runs::unreachable(dir.path(), least, |attempt| {
         format!("failed to connect to 127.0.0.1:8081: connection refused, try {attempt}")
     });
     let page = page(&path, dir.path());
@@ -365,7 +382,7 @@ async fn ten_thousand_rows_stay_smooth() {
     let begun = Instant::now();
     browser.open(&page);
     let rows = browser.number("document.querySelectorAll('.row').length");
-    assert!(rows >= 10_000, "{rows}");
+    assert!(rows >= least, "{rows}");
     let opened = begun.elapsed().as_secs_f64() * 1e3;
     // From the change to the frame that shows it.
     let frame = |change: &str| {
@@ -409,7 +426,7 @@ async fn ten_thousand_rows_stay_smooth() {
     for (what, ms) in &took {
         println!("proof: page of {rows} rows: {what} in {ms:.0} ms");
     }
-    assert!(took.iter().all(|(_, ms)| *ms < SMOOTH_MS * 5.0), "{took:?}");
+    assert!(whole() || took.iter().all(|(_, ms)| *ms < SMOOTH_MS), "{took:?}");
     kept_to_itself(&mut browser, &page);
 }
 

@@ -5,7 +5,7 @@
 
 use runner_journal::{Entry, Finding, Kind, Row, Summary};
 
-use super::dump::Bodies;
+use super::bodies::Bodies;
 use crate::machine::{AgentReport, Millis};
 
 mod end;

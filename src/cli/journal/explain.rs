@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::dump::{Bodies, Header};
+use super::bodies::Bodies;
+use super::head::Head;
 use super::output::to_stdout;
 use super::post_mortem::PostMortem;
 use super::width::{columns, wrapped};
@@ -56,9 +57,9 @@ pub(super) struct Explanation {
 
 /// The object that `--json` prints: the head of a dump, and the sentences.
 #[derive(Serialize)]
-struct Explained<'a> {
+struct Explained {
     #[serde(flatten)]
-    header: Header<'a>,
+    head: Head,
     explanation: Explanation,
 }
 
@@ -69,8 +70,8 @@ impl Explain {
         let explanation = Explanation::of(&post_mortem, &bodies);
         to_stdout(|out| {
             if self.json {
-                let header = post_mortem.header(&bodies, 0);
-                serde_json::to_writer_pretty(&mut *out, &Explained { header, explanation })?;
+                let head = post_mortem.head(&bodies);
+                serde_json::to_writer_pretty(&mut *out, &Explained { head, explanation })?;
                 writeln!(out)
             } else {
                 explanation.print(out, columns())

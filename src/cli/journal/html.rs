@@ -4,15 +4,14 @@
 //! from a journal or a transcript is escaped text (`escape.rs`), never markup, never script. The rows are written as they are
 //! read, so that a long journal takes no more memory than a short one.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
-use super::chronicle::{Chronicle, Telling};
-use super::dump::Bodies;
+use super::bodies::Bodies;
+use super::chronicle::{Chronicle, Gap};
 use super::explain::Explanation;
 use super::post_mortem::PostMortem;
 use super::words::span;
@@ -30,31 +29,29 @@ mod timeline;
 const STYLE: &str = include_str!("../../assets/journal.css");
 const SCRIPT: &str = include_str!("../../assets/journal.js");
 
-pub(super) fn write(post_mortem: &PostMortem, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
-    let mut telling = Telling::new(bodies);
-    let mut redacted: u64 = 0;
-    post_mortem.each(|row| {
-        telling.take(row);
-        let taken_out = |body| matches!(bodies.show(body), Cow::Owned(_));
-        redacted += u64::from(row.entry.body().is_some_and(taken_out));
-        Ok(())
-    })?;
-    let chronicle = telling.end(&post_mortem.summary);
+/// `redacted` is how many rows are not shown as they are stored.
+pub(super) fn write(
+    post_mortem: &PostMortem,
+    chronicle: &Chronicle,
+    bodies: &Bodies,
+    redacted: u64,
+    out: &mut impl Write,
+) -> io::Result<()> {
     head(post_mortem, out)?;
-    top(post_mortem, &chronicle, bodies, redacted, out)?;
+    top(post_mortem, chronicle, bodies, redacted, out)?;
     writeln!(
         out,
         "<section aria-labelledby=\"h-timeline\"><h2 id=\"h-timeline\">Timeline</h2>"
     )?;
-    timeline::write(&chronicle, out)?;
+    timeline::write(chronicle, out)?;
     writeln!(
         out,
         "</section>\n<section aria-labelledby=\"h-agent\"><h2 id=\"h-agent\">The agent</h2>"
     )?;
-    agent::write(&chronicle, &post_mortem.path, bodies, out)?;
+    agent::write(chronicle, &post_mortem.path, bodies, out)?;
     writeln!(out, "</section>")?;
     writeln!(out, "{ROWS}")?;
-    let mut rows = Rows::new(&chronicle, bodies, &mut *out);
+    let mut rows = Rows::new(chronicle, bodies, &mut *out);
     post_mortem.each(|row| rows.take(row))?;
     rows.end()?;
     foot(post_mortem, out)
@@ -125,7 +122,7 @@ fn top(
     out: &mut impl Write,
 ) -> io::Result<()> {
     let says = Explanation::of(post_mortem, bodies);
-    let (class, mark, word) = standing(&post_mortem.run, post_mortem.problems().is_empty());
+    let (class, mark, word) = standing(&post_mortem.run, post_mortem.findings().is_empty());
     let (first, rest) = first_sentence(&says.verdict);
     writeln!(
         out,
@@ -149,7 +146,7 @@ fn top(
     }
     writeln!(out, "</header>\n<main>")?;
     if redacted > 0 {
-        let note = super::dump::not_shown(redacted);
+        let note = super::head::not_shown(redacted);
         writeln!(out, "<p class=\"redacted\">{}</p>", text(note))?;
     }
     writeln!(out, "<div class=\"told\"><div>")?;
@@ -216,11 +213,15 @@ fn facts(post_mortem: &PostMortem, chronicle: &Chronicle, out: &mut impl Write) 
 
 /// What is missing and from where, above everything else.
 fn damage(post_mortem: &PostMortem, chronicle: &Chronicle, out: &mut impl Write) -> io::Result<()> {
-    let problems = post_mortem.problems();
-    if problems.is_empty() {
+    let findings = post_mortem.findings();
+    if findings.is_empty() {
         return Ok(());
     }
-    let gaps: Vec<String> = chronicle.gaps.iter().map(super::chronicle::Gap::rows).collect();
+    let what = match findings.newer {
+        Some(_) => "This journal is of a newer program, and there may be more in it than is shown.",
+        None => "This journal is damaged.",
+    };
+    let gaps: Vec<String> = chronicle.gaps.iter().map(Gap::rows).collect();
     let shown = if gaps.is_empty() {
         "Every row that is here verifies.".to_owned()
     } else {
@@ -228,12 +229,13 @@ fn damage(post_mortem: &PostMortem, chronicle: &Chronicle, out: &mut impl Write)
     };
     writeln!(
         out,
-        "<div class=\"damage\" role=\"note\" aria-label=\"Damage\"><p><b>▲ This journal is damaged.</b> {} \
-         What is said here of the task's state is from the rows before the damage.</p><ul>",
+        "<div class=\"damage\" role=\"note\" aria-label=\"Damage\"><p><b>▲ {what}</b> {} \
+         What is said here of the task's state is from the rows before that.</p><ul>",
         text(shown)
     )?;
-    for problem in problems {
-        writeln!(out, "<li>{}</li>", Text(&problem))?;
+    let newer = findings.newer.filter(|newer| !findings.problems.contains(newer));
+    for problem in newer.iter().chain(&findings.problems) {
+        writeln!(out, "<li>{}</li>", Text(problem))?;
     }
     writeln!(out, "</ul></div>")
 }
@@ -251,3 +253,6 @@ fn foot(post_mortem: &PostMortem, out: &mut impl Write) -> io::Result<()> {
         post_mortem.summary.head.hash
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,7 +236,14 @@ impl Lived {
     /// The agent ends so after it has done something.
     pub(super) fn agent_is_cut(self, failure: Failure, cause: &str) -> Self {
         let cause = cause.to_owned();
-        let agent = Some(report("I have begun."));
+        let mut report = report("I have begun.");
+        match failure {
+            Failure::AgentBudgetExceeded => report.effort.cost_micro_usd = Some(10_004_000),
+            Failure::AgentTurnsExceeded => report.effort.turns = Some(50),
+            Failure::AgentTimedOut => report.effort.ran_ms = 1_500_000,
+            _ => {}
+        }
+        let agent = Some(report);
         self.comes_to(EffectName::Agent, 300_000, Outcome::Failed { failure, cause, agent })
     }
 

@@ -3,8 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write};
 
-use super::chronicle::{Bar, Boot, BootEnd, Chronicle, End, Telling};
-use super::dump::Bodies;
+use super::chronicle::{Bar, Boot, BootEnd, Chronicle, End};
 use super::post_mortem::PostMortem;
 use super::words::{is_obeyed, one_line, span};
 use crate::machine::Millis;
@@ -14,13 +13,7 @@ const WORDS: usize = 100;
 /// So many lines stand in a note.
 const LINES: usize = 12;
 
-pub(super) fn write(post_mortem: &PostMortem, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
-    let mut telling = Telling::new(bodies);
-    post_mortem.each(|row| {
-        telling.take(row);
-        Ok(())
-    })?;
-    let chronicle = telling.end(&post_mortem.summary);
+pub(super) fn write(post_mortem: &PostMortem, chronicle: &Chronicle, out: &mut impl Write) -> io::Result<()> {
     let verdict = post_mortem.run.verdict.as_ref().map(|verdict| {
         let reason = verdict.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
         let told = match post_mortem.run.acknowledged {
@@ -29,7 +22,7 @@ pub(super) fn write(post_mortem: &PostMortem, bodies: &Bodies, out: &mut impl Wr
         };
         format!("{}{reason}, {told}", verdict.kind)
     });
-    out.write_all(diagram(&chronicle, verdict.as_deref()).as_bytes())
+    out.write_all(diagram(chronicle, verdict.as_deref()).as_bytes())
 }
 
 /// The diagram of a chronicle.

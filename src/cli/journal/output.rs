@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use crate::cli::CliError;
 
 /// What is gathered before it is written: large enough that a long dump is not made of system calls.
-const BUFFER: usize = 64 * 1024;
+pub(super) const BUFFER: usize = 64 * 1024;
 
 /// Writes to standard output. That nobody reads on is no error.
 pub(super) fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use runner_journal::{Hash, Row, Snapshot, Summary};
 
+use super::bodies::Bodies;
+use super::findings::{Findings, Refused};
+use super::head::{Head, Standing};
 use super::story::Story;
 use crate::cli::CliError;
 use crate::machine::Run;
@@ -19,11 +22,16 @@ pub(super) struct PostMortem {
     /// What the rows told on the way there.
     pub(super) story: Story,
     /// What the machine refuses of rows that are whole.
-    illegal: Option<String>,
+    refused: Option<Refused>,
 }
 
 impl PostMortem {
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
+        Self::open_with(path, |_| {})
+    }
+
+    /// The same, and calls back with each row that verifies.
+    pub(super) fn open_with(path: &Path, mut each: impl FnMut(&Row)) -> Result<Self, CliError> {
         let failed = |source| CliError::Read {
             path: path.to_owned(),
             source,
@@ -31,17 +39,18 @@ impl PostMortem {
         let snapshot = Snapshot::take(path).map_err(failed)?;
         let mut run = Run::default();
         let mut story = Story::default();
-        let mut illegal = None;
+        let mut refused = None;
         let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
         let summary = snapshot
             .read(|row| {
-                if illegal.is_some() {
+                each(row);
+                if refused.is_some() {
                     return;
                 }
                 story.before(row, &run);
                 match record::step(&mut run, row, &mut blob) {
                     Ok(()) => story.after(row, &run),
-                    Err(cause) => illegal = Some(format!("row {}: {cause}", row.seq)),
+                    Err(cause) => refused = Some(Refused::of(row.seq, &cause, &snapshot)),
                 }
             })
             .map_err(failed)?;
@@ -51,7 +60,7 @@ impl PostMortem {
             summary,
             run,
             story,
-            illegal,
+            refused,
         })
     }
 
@@ -63,18 +72,29 @@ impl PostMortem {
         Ok(())
     }
 
+    pub(super) fn findings(&self) -> Findings {
+        Findings::of(&self.snapshot, &self.summary, self.refused.as_ref())
+    }
+
     pub(super) fn problems(&self) -> Vec<String> {
-        self.summary
-            .problems
-            .iter()
-            .map(ToString::to_string)
-            .chain(self.illegal.clone())
-            .collect()
+        self.findings().problems
+    }
+
+    /// What a dump begins with.
+    pub(super) fn head(&self, bodies: &Bodies) -> Head {
+        Head::of(
+            &self.path,
+            &self.snapshot,
+            &self.summary,
+            self.findings(),
+            Standing::of(&self.run),
+            bodies,
+        )
     }
 
     /// Says what is wrong, and what that makes of the exit code.
     pub(super) fn complain(&self) -> u8 {
-        complain(&self.path, &self.problems())
+        self.findings().complain(&self.path)
     }
 
     /// Streams the rows that verify: a journal of any length in constant memory.
@@ -88,17 +108,4 @@ impl PostMortem {
         read.map_err(io::Error::other)?;
         result
     }
-}
-
-/// Says what is wrong with a journal, and what that makes of the exit code.
-pub(super) fn complain(path: &Path, problems: &[String]) -> u8 {
-    if problems.is_empty() {
-        return 0;
-    }
-    eprintln!("error: the journal {} is damaged", path.display());
-    for problem in problems {
-        eprintln!("  {problem}");
-    }
-    eprintln!("hint: every row shown verifies; rows that do not are not shown");
-    1
 }

@@ -39,9 +39,10 @@ impl Gap {
 /// The rows that a problem is about; without an end where it is about all that follow.
 fn rows(problem: &Problem) -> Option<(u64, Option<u64>)> {
     match problem {
-        Problem::Altered { from, to } | Problem::Missing { from, to } | Problem::Unlinked { from, to } => {
-            Some((*from, Some(*to)))
-        }
+        Problem::Altered { from, to }
+        | Problem::Missing { from, to }
+        | Problem::NotUnderstood { from, to }
+        | Problem::Unlinked { from, to } => Some((*from, Some(*to))),
         Problem::Replaced { seq } => Some((*seq, Some(seq.saturating_add(1)))),
         Problem::Illegal { seq, .. } => Some((*seq, Some(*seq))),
         Problem::Unreadable { from, .. } => Some((*from, None)),

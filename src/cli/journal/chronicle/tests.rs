@@ -34,6 +34,7 @@ fn told(rows: &[Row], problems: Vec<Problem>) -> Chronicle {
     }
     telling.end(&Summary {
         rows: rows.len() as u64,
+        unchecked: 0,
         head: Head::EMPTY,
         problems,
     })

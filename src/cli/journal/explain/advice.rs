@@ -1,11 +1,15 @@
 //! What to do now, for each way in which a task ends or does not.
 
-use super::facts::{Facts, full};
+use super::facts::{Facts, capital, full};
 use crate::cli::journal::story::Left;
 use crate::machine::{Ack, EffectName, Failure, State, Verdict, VerdictKind};
 
 /// What to do now; none where there is nothing left to do.
 pub(super) fn sentence(facts: &Facts<'_>) -> Option<String> {
+    advice(facts).map(|advice| capital(&advice))
+}
+
+fn advice(facts: &Facts<'_>) -> Option<String> {
     if !facts.problems.is_empty() {
         return Some(damaged(facts));
     }
@@ -20,7 +24,7 @@ pub(super) fn sentence(facts: &Facts<'_>) -> Option<String> {
     };
     let tell = untold(facts, verdict);
     match (tell, after) {
-        (Some(tell), Some(after)) => Some(format!("{tell} Then: {after}")),
+        (Some(tell), Some(after)) => Some(format!("{tell} Then {after}")),
         (tell, after) => tell.or(after),
     }
 }

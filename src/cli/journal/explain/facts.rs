@@ -1,6 +1,6 @@
 //! What the sentences are made from.
 
-use crate::cli::journal::dump::Bodies;
+use crate::cli::journal::bodies::Bodies;
 use crate::cli::journal::story::Story;
 use crate::cli::journal::words::one_line;
 use crate::machine::{EffectName, Effort, Run, State, Verdict, Work};
@@ -19,7 +19,8 @@ pub(super) struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// Others' words for a person: redacted, in one line, without anything that a terminal obeys.
     pub(super) fn quote(&self, text: &str, width: usize) -> String {
-        one_line(self.bodies.show(text.trim()).trim(), width)
+        let text = self.bodies.show(text);
+        one_line(&text.split_whitespace().collect::<Vec<_>>().join(" "), width)
     }
 
     /// The task's id, or what stands for one.
@@ -109,7 +110,7 @@ pub(super) fn noun(effect: EffectName) -> &'static str {
         EffectName::Token => "asking for the token",
         EffectName::Clone => "the clone",
         EffectName::Setup => "the set-up command",
-        EffectName::Agent => "the agent",
+        EffectName::Agent => "the agent's work",
         EffectName::Check => "the check",
         EffectName::Handover => "taking over the change",
         EffectName::Push => "the push",
@@ -126,4 +127,11 @@ pub(super) fn full(text: &str) -> String {
     } else {
         format!("{text}.")
     }
+}
+
+/// With a capital at its beginning.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + letters.as_str()
 }

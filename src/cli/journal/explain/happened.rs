@@ -1,5 +1,7 @@
 //! What happened, in order.
 
+use std::fmt::Write as _;
+
 use strum::IntoEnumIterator;
 
 use super::facts::{Facts, doing, full, noun, times};
@@ -179,41 +181,43 @@ fn starts(facts: &Facts<'_>) -> Option<String> {
         return None;
     }
     let ended = &facts.story.starts;
-    let mut why = Vec::new();
-    for (open, number) in &ended.crashed {
-        let when = match open {
-            Some(effect) => format!("while {}", doing(*effect)),
-            None => "between two steps".to_owned(),
-        };
-        why.push(format!(
-            "{} a start ended without a word {when}, as it does when it is killed",
-            times(*number)
-        ));
+    let mut text = format!("The runner was started {}.", times(starts));
+    let crashed: Vec<String> = ended
+        .crashed
+        .iter()
+        .map(|(open, number)| match open {
+            Some(effect) => format!("{} while {}", times(*number), doing(*effect)),
+            None => format!("{} between two steps", times(*number)),
+        })
+        .collect();
+    if !crashed.is_empty() {
+        let _ = write!(
+            text,
+            " It ended without a word, as when it is killed, {}.",
+            crashed.join(" and ")
+        );
     }
     if ended.parked > 0 {
-        why.push(format!(
-            "{} a start was told to stop and left the task to the next one",
-            times(ended.parked)
-        ));
+        let often = times(ended.parked);
+        let _ = write!(
+            text,
+            " It was told to stop {often}, and left the task to the next start."
+        );
     }
     if ended.undelivered > 0 {
-        why.push(format!(
-            "{} a start could not deliver the report and left it to the next one",
-            times(ended.undelivered)
-        ));
+        let often = times(ended.undelivered);
+        let _ = write!(
+            text,
+            " It could not deliver its report {often}, and left that to the next start."
+        );
     }
-    let why = if why.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", why.join("; "))
-    };
-    Some(format!("The runner was started {}{why}.", times(starts)))
+    Some(text)
 }
 
 fn memory(facts: &Facts<'_>) -> Option<String> {
     let killed = facts.story.killed_for_memory;
     (killed > 0).then(|| {
-        let what = super::number(killed, "process").replace("processs", "processes");
-        format!("While the agent ran, the kernel killed {what} of this container for want of memory.")
+        let processes = if killed == 1 { "process" } else { "processes" };
+        format!("While the agent ran, the kernel killed {killed} {processes} of this container for want of memory.")
     })
 }

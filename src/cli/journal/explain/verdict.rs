@@ -1,6 +1,6 @@
 //! How it ended, or how far it has come, in one sentence or two.
 
-use super::facts::{Facts, doing, full};
+use super::facts::{Facts, capital, full, noun};
 use crate::cli::journal::story::Left;
 use crate::machine::{Ack, State, Verdict, VerdictKind};
 
@@ -84,24 +84,14 @@ fn unfinished(facts: &Facts<'_>) -> String {
         (None, Some(open)) => {
             let attempt = match open.number {
                 1 => String::new(),
-                more => format!(", for the {more}{} time", ordinal(more)),
+                more => format!(", in attempt {more},"),
             };
             format!(
-                " When the last row was written, {}{attempt}: what came of that is not known yet.",
-                doing(open.effect)
+                " {}{attempt} is under way, or was cut off: the journal has its beginning, and not its end.",
+                capital(noun(open.effect))
             )
         }
         (None, None) => String::new(),
     };
     format!("{task} is not finished: {reached}.{now}")
-}
-
-fn ordinal(number: u32) -> &'static str {
-    match (number % 100, number % 10) {
-        (11..=13, _) => "th",
-        (_, 1) => "st",
-        (_, 2) => "nd",
-        (_, 3) => "rd",
-        (_, _) => "th",
-    }
 }

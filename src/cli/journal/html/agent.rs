@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::escape::{Text, text};
 use crate::adapters::agent::{MicroUsd, ToolResult};
+use crate::cli::journal::bodies::Bodies;
 use crate::cli::journal::chronicle::{AgentStart, Chronicle};
-use crate::cli::journal::dump::Bodies;
 use crate::cli::journal::transcript::{self, Doing, Transcript};
 use crate::cli::journal::words::span;
 use crate::machine::Effort;

@@ -9,8 +9,8 @@ use std::io::{self, Write};
 use runner_journal::{Entry, Row};
 
 use super::escape::{Text, text};
+use crate::cli::journal::bodies::Bodies;
 use crate::cli::journal::chronicle::{Chronicle, Clock, Gap};
-use crate::cli::journal::dump::Bodies;
 use crate::cli::journal::words::{one_line, span, words};
 use crate::machine::Millis;
 use crate::telemetry::rfc3339;

@@ -1,3 +1,5 @@
+use super::super::bodies::Bodies;
+use super::super::chronicle::Telling;
 use super::super::lived::Lived;
 use super::*;
 use crate::machine::{Ack, EffectName, Trouble};
@@ -5,8 +7,16 @@ use crate::redact::Redactor;
 
 fn drawn(lived: &Lived) -> String {
     let (_directory, post_mortem) = lived.post_mortem();
+    let bodies = Bodies::Redacted(Redactor::new());
+    let mut telling = Telling::new(&bodies);
+    post_mortem
+        .each(|row| {
+            telling.take(row);
+            Ok(())
+        })
+        .unwrap();
     let mut out = Vec::new();
-    write(&post_mortem, &Bodies::Redacted(Redactor::new()), &mut out).unwrap();
+    write(&post_mortem, &telling.end(&post_mortem.summary), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
