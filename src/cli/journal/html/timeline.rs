@@ -109,17 +109,22 @@ impl Drawing<'_> {
         }
         // Too near the right edge, its text ends where it begins.
         let (anchor, dx) = if from > 60.0 { ("end", -8) } else { ("start", 8) };
-        let dead = if died { "⚡ died: " } else { "" };
+        let (dead, apart) = if died {
+            ("<tspan class=\"died\" dx=\"8\">⚡ died: </tspan>", "")
+        } else {
+            ("", " dx=\"8\"")
+        };
         let words = boot.end.words();
         writeln!(
             out,
             "<a href=\"#r{}\"><text class=\"head\" x=\"{from:.2}%\" dx=\"{dx}\" y=\"{}\" text-anchor=\"{anchor}\">Start {}\
-             <tspan class=\"dim wide\" dx=\"8\">{}</tspan><tspan class=\"died\" dx=\"8\">{dead}</tspan><tspan class=\"{} wide\">{}</tspan></text></a>",
+             <tspan class=\"dim wide\" dx=\"8\">{}</tspan>{dead}<tspan class=\"{} wide\"{}>{}</tspan></text></a>",
             boot.row,
             top + 19,
             boot.number,
             rfc3339(self.began.saturating_add(boot.began)),
             if died { "died" } else { "dim" },
+            apart,
             words.strip_prefix("died: ").unwrap_or(words),
         )?;
         self.y += HEAD;
