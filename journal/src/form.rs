@@ -89,8 +89,14 @@ impl Form {
         )
     }
 
-    /// What a row's hash has to be.
-    pub(crate) fn hash<'a>(&self, machine: &str, prev: &Hash, values: impl Iterator<Item = ValueRef<'a>>) -> Hash {
-        schema::hash(self.version, machine, prev, values)
+    /// What a row's hash has to be; `fields` is room for it.
+    pub(crate) fn hash<'a>(
+        &self,
+        machine: &str,
+        prev: &Hash,
+        values: impl Iterator<Item = ValueRef<'a>>,
+        fields: &mut Vec<u8>,
+    ) -> Hash {
+        schema::hash(self.version, machine, prev, values, fields)
     }
 }

@@ -11,7 +11,6 @@ use std::sync::OnceLock;
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use sha2::{Digest, Sha256};
 
 use crate::columns::Columns;
 use crate::hash::Hash;
@@ -130,15 +129,41 @@ impl Schema {
 }
 
 /// SHA-256 over the domain, the machine, the version, the hash before and every column: a tag tells NULL, number and
-/// bytes apart, bytes come with their length, numbers are big-endian.
-pub(crate) fn hash<'a>(version: u32, machine: &str, prev: &Hash, values: impl Iterator<Item = ValueRef<'a>>) -> Hash {
-    let mut sha = Hasher(Sha256::new());
-    sha.bytes(DOMAIN);
-    sha.bytes(machine.as_bytes());
-    sha.number(i64::from(version));
-    sha.bytes(prev.as_bytes());
-    values.for_each(|value| sha.value(value));
-    Hash::from(<[u8; 32]>::from(sha.0.finalize()))
+/// bytes apart, bytes come with their length, numbers are big-endian. `fields` is room that is used again for each row, so
+/// that what is hashed is put together once, and nothing is allocated for it.
+pub(crate) fn hash<'a>(
+    version: u32,
+    machine: &str,
+    prev: &Hash,
+    values: impl Iterator<Item = ValueRef<'a>>,
+    fields: &mut Vec<u8>,
+) -> Hash {
+    fields.clear();
+    push_bytes(fields, DOMAIN);
+    push_bytes(fields, machine.as_bytes());
+    push_number(fields, i64::from(version));
+    push_bytes(fields, prev.as_bytes());
+    for value in values {
+        match value {
+            ValueRef::Null => fields.push(0),
+            ValueRef::Integer(number) => push_number(fields, number),
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => push_bytes(fields, bytes),
+            // No column holds one: what SQLite reads so was damaged, and has a hash that no row has.
+            ValueRef::Real(_) => fields.push(3),
+        }
+    }
+    Hash::of(fields)
+}
+
+fn push_number(fields: &mut Vec<u8>, value: i64) {
+    fields.push(1);
+    fields.extend_from_slice(&value.to_be_bytes());
+}
+
+fn push_bytes(fields: &mut Vec<u8>, value: &[u8]) {
+    fields.push(2);
+    fields.extend_from_slice(&(value.len() as u64).to_be_bytes());
+    fields.extend_from_slice(value);
 }
 
 impl fmt::Debug for Schema {
@@ -180,33 +205,5 @@ impl Known {
         } else {
             Unknown::NeverWritten
         })
-    }
-}
-
-/// Fields in, each told from every other sequence of fields.
-struct Hasher(Sha256);
-
-impl Hasher {
-    fn value(&mut self, value: ValueRef<'_>) {
-        match value {
-            ValueRef::Null => self.0.update([0]),
-            ValueRef::Integer(number) => self.number(number),
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => self.bytes(bytes),
-            // No column holds one: what SQLite reads so was damaged, and has a hash that no row has.
-            ValueRef::Real(_) => self.0.update([3]),
-        }
-    }
-
-    fn number(&mut self, value: i64) {
-        let mut field = [1; 9];
-        field[1..].copy_from_slice(&value.to_be_bytes());
-        self.0.update(field);
-    }
-
-    fn bytes(&mut self, value: &[u8]) {
-        let mut field = [2; 9];
-        field[1..].copy_from_slice(&(value.len() as u64).to_be_bytes());
-        self.0.update(field);
-        self.0.update(value);
     }
 }

@@ -157,7 +157,7 @@ pub(crate) fn first_row_is_hashed_so(conn: &Connection, form: &Form, machine: &s
     let Some(row) = rows.next()? else {
         return Ok(true);
     };
-    Ok(match Columns::read(row, form, machine)? {
+    Ok(match Columns::read(row, form, machine, &mut Vec::new())? {
         Read::Columns { hash, right, .. } => hash == right,
         Read::Mistyped(..) => false,
     })
@@ -173,7 +173,7 @@ pub(crate) fn landmarks(
     let mut statement = conn.prepare(&form.select_landmarks())?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if let Read::Columns { columns, hash, right } = Columns::read(row, form, machine)?
+        if let Read::Columns { columns, hash, right } = Columns::read(row, form, machine, &mut Vec::new())?
             && hash == right
             && let Ok(row) = columns.row(hash)
         {

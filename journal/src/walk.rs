@@ -31,6 +31,8 @@ pub(crate) struct Walk {
     good: u64,
     head: Head,
     pub(crate) problems: Problems,
+    /// Room for what is hashed of a row.
+    fields: Vec<u8>,
 }
 
 /// Whether the rows can still be traced back to row 1.
@@ -72,6 +74,7 @@ impl Walk {
             good: 0,
             head: Head::EMPTY,
             problems: Problems::default(),
+            fields: Vec::new(),
         }
     }
 
@@ -90,8 +93,8 @@ impl Walk {
     }
 
     /// A row that was selected so.
-    pub(crate) fn read<'a>(&self, row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Read<'a>> {
-        Columns::read(row, &self.form, &self.machine)
+    pub(crate) fn read<'a>(&mut self, row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Read<'a>> {
+        Columns::read(row, &self.form, &self.machine, &mut self.fields)
     }
 
     /// Takes the next row up; calls back with the one before, if that one is good.

@@ -22,10 +22,10 @@ mod html;
 mod last;
 #[cfg(test)]
 #[expect(clippy::wildcard_enum_match_arm, reason = "few failures have figures of their own")]
-mod lived;
+pub(super) mod lived;
 mod mermaid;
 mod output;
-mod paint;
+pub(super) mod paint;
 mod post_mortem;
 mod replay;
 mod rows;
@@ -34,8 +34,8 @@ mod table;
 mod tail;
 mod transcript;
 mod verify;
-mod width;
-mod words;
+pub(super) mod width;
+pub(super) mod words;
 
 /// Look at a journal.
 #[derive(Debug, Args)]

@@ -293,7 +293,7 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
         .map_err(|e| embedded(e.to_string()))?;
     // What has no token needs none: a repository that is a path.
     let token = token.unwrap_or_else(|| Secret::new("none-needed"));
-    let progress = Progress::new(redactor.clone());
+    let progress = Progress::new(redactor.clone(), settings.policy());
     let metrics = Metrics::new();
     let forwarder = Forwarder::new(clock(), metrics.clone());
     let world = World::new(&settings, redactor.clone(), forwarder.clone())?

@@ -66,6 +66,8 @@ struct Explained {
 impl Explain {
     pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
         let post_mortem = PostMortem::open(path)?;
+        // What a row of another machine means, only that one can say.
+        post_mortem.is_ours()?;
         let bodies = Bodies::Redacted(Redactor::new());
         let explanation = Explanation::of(&post_mortem, &bodies);
         to_stdout(|out| {
@@ -88,7 +90,7 @@ impl Explanation {
             run: &post_mortem.run,
             story: &post_mortem.story,
             rows: post_mortem.summary.rows,
-            problems: post_mortem.problems(),
+            findings: post_mortem.findings(),
             bodies,
         };
         Self {

@@ -121,7 +121,10 @@ fn top(
     redacted: u64,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let says = Explanation::of(post_mortem, bodies);
+    let says = match post_mortem.is_ours() {
+        Ok(()) => Explanation::of(post_mortem, bodies),
+        Err(_) => unexplained(post_mortem.snapshot.machine()),
+    };
     let (class, mark, word) = standing(&post_mortem.run, post_mortem.findings().is_empty());
     let (first, rest) = first_sentence(&says.verdict);
     writeln!(
@@ -162,6 +165,20 @@ fn top(
     }
     list("What was done outside", &says.outside, out)?;
     writeln!(out, "</div></div>")
+}
+
+/// What can be said of a journal of another machine: its rows are shown, and nobody here knows what they mean.
+fn unexplained(machine: Option<&str>) -> Explanation {
+    Explanation {
+        verdict: format!(
+            "This is a journal of another machine, {}. Its rows are shown, and not explained.",
+            machine.unwrap_or("whose name is lost")
+        ),
+        happened: Vec::new(),
+        outside: Vec::new(),
+        cost: None,
+        next: None,
+    }
 }
 
 /// The first sentence of a verdict, which is the page's heading, and the others.

@@ -19,8 +19,8 @@ use crate::task::Task;
 const BEGUN: Millis = 1_767_323_045_000;
 
 /// The life of a task, as far as it is told.
-pub(super) struct Lived {
-    pub(super) run: Run,
+pub(in crate::cli) struct Lived {
+    pub(in crate::cli) run: Run,
     events: Vec<Event>,
     now: Millis,
     task: Arc<Task>,
@@ -29,7 +29,7 @@ pub(super) struct Lived {
 
 impl Lived {
     /// A runner that was started, and waits.
-    pub(super) fn booted() -> Self {
+    pub(in crate::cli) fn booted() -> Self {
         Self::of("https://github.com/octo/hello")
     }
 
@@ -52,12 +52,12 @@ impl Lived {
     }
 
     /// A task on which everything before an effect went well.
-    pub(super) fn up_to(effect: EffectName) -> Self {
+    pub(in crate::cli) fn up_to(effect: EffectName) -> Self {
         Self::booted().goes_well_until(effect)
     }
 
     /// The same, of a repository that is a path.
-    pub(super) fn locally_up_to(effect: EffectName) -> Self {
+    pub(in crate::cli) fn locally_up_to(effect: EffectName) -> Self {
         Self::of("/srv/hello").goes_well_until(effect)
     }
 
@@ -93,18 +93,18 @@ impl Lived {
         self
     }
 
-    pub(super) fn after(mut self, ms: Millis) -> Self {
+    pub(in crate::cli) fn after(mut self, ms: Millis) -> Self {
         self.now += ms;
         self
     }
 
-    pub(super) fn boots(self) -> Self {
+    pub(in crate::cli) fn boots(self) -> Self {
         let lived = self.after(5);
         let at = lived.now;
         lived.takes(Event::Booted { at })
     }
 
-    pub(super) fn is_assigned(self) -> Self {
+    pub(in crate::cli) fn is_assigned(self) -> Self {
         let lived = self.after(1_200);
         let assignment = Assignment {
             task_id: "t-1".parse().unwrap(),
@@ -115,13 +115,13 @@ impl Lived {
         lived.takes(Event::Assigned { assignment, at })
     }
 
-    pub(super) fn notes(self, note: Note) -> Self {
+    pub(in crate::cli) fn notes(self, note: Note) -> Self {
         let at = self.now;
         self.takes(Event::Noted { note, at })
     }
 
     /// An intent, of which nothing more is known.
-    pub(super) fn intends(self, effect: EffectName) -> Self {
+    pub(in crate::cli) fn intends(self, effect: EffectName) -> Self {
         let attempt = self.run.tally(effect).attempts + 1;
         let at = self.now;
         self.takes(Event::Intended {
@@ -133,7 +133,7 @@ impl Lived {
     }
 
     /// An attempt that took so long, and came to this.
-    pub(super) fn comes_to(self, effect: EffectName, ms: Millis, outcome: Outcome) -> Self {
+    pub(in crate::cli) fn comes_to(self, effect: EffectName, ms: Millis, outcome: Outcome) -> Self {
         let lived = self.intends(effect).after(ms);
         let attempt = lived.run.tally(effect).attempts;
         let at = lived.now;
@@ -149,16 +149,16 @@ impl Lived {
         self.comes_to(effect, ms, Outcome::Done { fact })
     }
 
-    pub(super) fn tells_the_api(self) -> Self {
+    pub(in crate::cli) fn tells_the_api(self) -> Self {
         self.does(EffectName::Start, 30, Fact::Started { told: true })
     }
 
-    pub(super) fn fetches(self) -> Self {
+    pub(in crate::cli) fn fetches(self) -> Self {
         let task = Arc::clone(&self.task);
         self.does(EffectName::Data, 12, Fact::Data { task })
     }
 
-    pub(super) fn gets_the_token(self) -> Self {
+    pub(in crate::cli) fn gets_the_token(self) -> Self {
         let facts = TokenFacts {
             sha256_prefix: "52ce8ead".to_owned(),
             expires_at_ms: BEGUN + 3_600_000,
@@ -166,7 +166,7 @@ impl Lived {
         self.does(EffectName::Token, 80, Fact::Token(facts))
     }
 
-    pub(super) fn clones(self) -> Self {
+    pub(in crate::cli) fn clones(self) -> Self {
         let checkout = Checkout {
             base: "a".repeat(40).parse().unwrap(),
             base_branch: "main".parse().unwrap(),
@@ -175,30 +175,30 @@ impl Lived {
         self.does(EffectName::Clone, 2_400, Fact::Cloned(checkout))
     }
 
-    pub(super) fn runs_the_agent(self) -> Self {
+    pub(in crate::cli) fn runs_the_agent(self) -> Self {
         self.runs_the_agent_that_says("greet.sh is there, and the README names it.")
     }
 
-    pub(super) fn runs_the_agent_that_says(self, summary: &str) -> Self {
+    pub(in crate::cli) fn runs_the_agent_that_says(self, summary: &str) -> Self {
         let report = report(summary);
         let fact = Fact::AgentEnded(report);
         self.does(EffectName::Agent, 131_000, fact)
     }
 
-    pub(super) fn checks(self, end: CommandEnd) -> Self {
+    pub(in crate::cli) fn checks(self, end: CommandEnd) -> Self {
         self.does(EffectName::Check, 20_000, Fact::Checked(command(end)))
     }
 
-    pub(super) fn hands_over(self) -> Self {
+    pub(in crate::cli) fn hands_over(self) -> Self {
         self.hands(Some("b".repeat(40)), None)
     }
 
-    pub(super) fn changes_nothing(self) -> Self {
+    pub(in crate::cli) fn changes_nothing(self) -> Self {
         self.hands(None, None)
     }
 
     /// The agent is not started again, and left nothing.
-    pub(super) fn leaves_nothing(self, failure: Failure, cause: &str) -> Self {
+    pub(in crate::cli) fn leaves_nothing(self, failure: Failure, cause: &str) -> Self {
         let cause = cause.to_owned();
         self.hands(None, Some(Cut { failure, cause }))
     }
@@ -215,11 +215,11 @@ impl Lived {
         self.does(EffectName::Handover, 300, Fact::HandedOver(handover))
     }
 
-    pub(super) fn pushes(self) -> Self {
+    pub(in crate::cli) fn pushes(self) -> Self {
         self.does(EffectName::Push, 900, Fact::Pushed)
     }
 
-    pub(super) fn opens_it(self) -> Self {
+    pub(in crate::cli) fn opens_it(self) -> Self {
         let pull_request = PullRequest {
             number: 7,
             url: "https://github.com/octo/hello/pull/7".to_owned(),
@@ -227,14 +227,14 @@ impl Lived {
         self.does(EffectName::PullRequest, 600, Fact::PullRequest(pull_request))
     }
 
-    pub(super) fn fails(self, effect: EffectName, failure: Failure, cause: &str) -> Self {
+    pub(in crate::cli) fn fails(self, effect: EffectName, failure: Failure, cause: &str) -> Self {
         let cause = cause.to_owned();
         let agent = None;
         self.comes_to(effect, 500, Outcome::Failed { failure, cause, agent })
     }
 
     /// The agent ends so after it has done something.
-    pub(super) fn agent_is_cut(self, failure: Failure, cause: &str) -> Self {
+    pub(in crate::cli) fn agent_is_cut(self, failure: Failure, cause: &str) -> Self {
         let cause = cause.to_owned();
         let mut report = report("I have begun.");
         match failure {
@@ -247,12 +247,12 @@ impl Lived {
         self.comes_to(EffectName::Agent, 300_000, Outcome::Failed { failure, cause, agent })
     }
 
-    pub(super) fn gives_up(self, effect: EffectName, failure: Failure, cause: &str) -> Self {
+    pub(in crate::cli) fn gives_up(self, effect: EffectName, failure: Failure, cause: &str) -> Self {
         let cause = cause.to_owned();
         self.comes_to(effect, 600_000, Outcome::GivenUp { failure, cause })
     }
 
-    pub(super) fn tries_again(self, effect: EffectName, trouble: Trouble, cause: &str) -> Self {
+    pub(in crate::cli) fn tries_again(self, effect: EffectName, trouble: Trouble, cause: &str) -> Self {
         let outcome = Outcome::Retry {
             trouble,
             cause: cause.to_owned(),
@@ -262,12 +262,12 @@ impl Lived {
         self.comes_to(effect, 2_000, outcome).after(1_000)
     }
 
-    pub(super) fn is_superseded(self) -> Self {
+    pub(in crate::cli) fn is_superseded(self) -> Self {
         self.comes_to(EffectName::Agent, 40_000, Outcome::Superseded)
             .concludes()
     }
 
-    pub(super) fn parks(self) -> Self {
+    pub(in crate::cli) fn parks(self) -> Self {
         let left = Left {
             effort: report("").effort,
             ..Left::default()
@@ -276,12 +276,12 @@ impl Lived {
             .notes(Note::Parked)
     }
 
-    pub(super) fn parks_and_boots(self) -> Self {
+    pub(in crate::cli) fn parks_and_boots(self) -> Self {
         self.parks().after(90_000).boots()
     }
 
     /// The runner is killed while an effect is under way, and the next start finds that it was not done.
-    pub(super) fn crashes_in(self, effect: EffectName) -> Self {
+    pub(in crate::cli) fn crashes_in(self, effect: EffectName) -> Self {
         let lived = self.intends(effect).after(700).boots();
         let attempt = lived.run.tally(effect).attempts;
         let at = lived.now;
@@ -294,31 +294,19 @@ impl Lived {
         })
     }
 
-    pub(super) fn accepts_no_changes(mut self) -> Self {
+    pub(in crate::cli) fn accepts_no_changes(mut self) -> Self {
         self.no_changes = NoChanges::Complete;
         self
     }
 
     /// The verdict that the machine plans.
-    pub(super) fn concludes(self) -> Self {
-        let policy = Policy {
-            api_patience_ms: 600_000,
-            agent_attempts: 2,
-            agent_timeout_ms: 1_500_000,
-            agent_budget_micro_usd: 10_000_000,
-            agent_max_turns: 50,
-            agent_sessions: true,
-            task_timeout_ms: None,
-            setup: false,
-            check: false,
-            max_boots: 5,
-            no_changes: self.no_changes,
-            on_term: OnTerm::Report,
-        };
+    pub(in crate::cli) fn concludes(self) -> Self {
+        let no_changes = self.no_changes;
+        let policy = Policy { no_changes, ..policy() };
         self.concludes_by(&policy, Stopping::No)
     }
 
-    pub(super) fn concludes_by(self, policy: &Policy, stopping: Stopping) -> Self {
+    pub(in crate::cli) fn concludes_by(self, policy: &Policy, stopping: Stopping) -> Self {
         let now = self.now;
         let Plan::Conclude(ending) = plan(&self.run, Situation { now, stopping }, policy) else {
             panic!("{:?}", plan(&self.run, Situation { now, stopping }, policy));
@@ -327,17 +315,17 @@ impl Lived {
     }
 
     /// The verdict of such an end.
-    pub(super) fn ends(self, ending: &crate::machine::Ending) -> Self {
+    pub(in crate::cli) fn ends(self, ending: &crate::machine::Ending) -> Self {
         let verdict = Arc::new(Verdict::compose(&self.run, ending, &"c".repeat(64)));
         let at = self.now;
         self.takes(Event::Concluded { verdict, at })
     }
 
-    pub(super) fn reports(self, ack: Ack) -> Self {
+    pub(in crate::cli) fn reports(self, ack: Ack) -> Self {
         self.does(EffectName::Report, 15, Fact::Reported { ack })
     }
 
-    pub(super) fn does_not_reach_the_api(self) -> Self {
+    pub(in crate::cli) fn does_not_reach_the_api(self) -> Self {
         self.tries_again(
             EffectName::Report,
             Trouble::Unreachable,
@@ -347,18 +335,18 @@ impl Lived {
     }
 
     /// The journal of this life, and what is read of it.
-    pub(super) fn post_mortem(&self) -> (TempDir, PostMortem) {
+    pub(in crate::cli) fn post_mortem(&self) -> (TempDir, PostMortem) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.db");
         self.write(&path);
         let post_mortem = PostMortem::open(&path).unwrap();
-        assert_eq!(post_mortem.problems(), Vec::<String>::new());
+        assert_eq!(post_mortem.findings().problems, Vec::<String>::new());
         assert_eq!(post_mortem.run, self.run, "the journal is this life");
         (directory, post_mortem)
     }
 
     /// Writes the life down as a journal.
-    pub(super) fn write(&self, path: &std::path::Path) {
+    pub(in crate::cli) fn write(&self, path: &std::path::Path) {
         let mut journal = Journal::open(path, &record::machine()).unwrap().journal;
         let mut run = Run::default();
         for event in &self.events {
@@ -392,5 +380,23 @@ fn command(end: CommandEnd) -> CommandRun {
         end,
         ran_ms: 8_000,
         output: "test result: FAILED".to_owned(),
+    }
+}
+
+/// The settings as they are by default, without set-up and check.
+pub(in crate::cli) fn policy() -> Policy {
+    Policy {
+        api_patience_ms: 600_000,
+        agent_attempts: 2,
+        agent_timeout_ms: 1_500_000,
+        agent_budget_micro_usd: 10_000_000,
+        agent_max_turns: 50,
+        agent_sessions: true,
+        task_timeout_ms: None,
+        setup: false,
+        check: false,
+        max_boots: 5,
+        no_changes: NoChanges::Fail,
+        on_term: OnTerm::Report,
     }
 }

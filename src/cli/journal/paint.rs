@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 
 /// Whether there is colour. What it means is always said in words, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Paint {
+pub(in crate::cli) enum Paint {
     /// None.
     Plain,
     /// As a terminal shows it.
@@ -16,7 +16,7 @@ pub(super) enum Paint {
 
 /// What something is, for the eye.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Look {
+pub(in crate::cli) enum Look {
     /// Nothing to look at.
     Plain,
     /// In the way, where one looks for what came of it.
@@ -33,15 +33,24 @@ pub(super) enum Look {
 
 impl Paint {
     /// As standard output takes it: on a terminal, unless `NO_COLOR` says no; elsewhere where `CLICOLOR_FORCE` says so.
-    pub(super) fn of_stdout() -> Self {
-        match AutoStream::choice(&io::stdout()) {
+    pub(in crate::cli) fn of_stdout() -> Self {
+        Self::of(AutoStream::choice(&io::stdout()))
+    }
+
+    /// The same of standard error.
+    pub(in crate::cli) fn of_stderr() -> Self {
+        Self::of(AutoStream::choice(&io::stderr()))
+    }
+
+    fn of(choice: ColorChoice) -> Self {
+        match choice {
             ColorChoice::Never => Self::Plain,
             ColorChoice::Auto | ColorChoice::Always | ColorChoice::AlwaysAnsi => Self::Coloured,
         }
     }
 
     /// How something looks; `{style}` begins it, and `{style:#}` ends it.
-    pub(super) fn style(self, look: Look) -> Style {
+    pub(in crate::cli) fn style(self, look: Look) -> Style {
         let plain = Style::new();
         match (self, look) {
             (Self::Plain, _) | (Self::Coloured, Look::Plain) => plain,

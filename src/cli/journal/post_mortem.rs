@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use runner_journal::{Hash, Row, Snapshot, Summary};
+use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
 
 use super::bodies::Bodies;
 use super::findings::{Findings, Refused};
@@ -11,7 +11,7 @@ use super::head::{Head, Standing};
 use super::story::Story;
 use crate::cli::CliError;
 use crate::machine::Run;
-use crate::record;
+use crate::record::{self, MACHINE};
 
 /// A journal read once: what it adds up to, and what is wrong with it.
 pub(super) struct PostMortem {
@@ -72,12 +72,13 @@ impl PostMortem {
         Ok(())
     }
 
-    pub(super) fn findings(&self) -> Findings {
-        Findings::of(&self.snapshot, &self.summary, self.refused.as_ref())
+    /// Refuses a journal of another machine, of which every row can be shown and none can be explained.
+    pub(super) fn is_ours(&self) -> Result<(), CliError> {
+        is_ours(&self.path, &self.snapshot)
     }
 
-    pub(super) fn problems(&self) -> Vec<String> {
-        self.findings().problems
+    pub(super) fn findings(&self) -> Findings {
+        Findings::of(&self.snapshot, &self.summary, self.refused.as_ref())
     }
 
     /// What a dump begins with.
@@ -107,5 +108,19 @@ impl PostMortem {
         });
         read.map_err(io::Error::other)?;
         result
+    }
+}
+
+/// Whether a journal is of this machine, or its machine cannot be read.
+pub(super) fn is_ours(path: &Path, snapshot: &Snapshot) -> Result<(), CliError> {
+    match snapshot.machine().filter(|found| *found != MACHINE) {
+        Some(found) => Err(CliError::Open {
+            path: path.to_owned(),
+            source: OpenError::OtherMachine {
+                found: found.to_owned(),
+                expected: MACHINE.to_owned(),
+            },
+        }),
+        None => Ok(()),
     }
 }

@@ -4,14 +4,15 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
+use runner_journal::{Hash, Row, Snapshot, Summary};
 use serde::Serialize;
 
 use super::findings::{Findings, Refused};
+use super::post_mortem::is_ours;
 use super::words::one_line;
 use crate::cli::CliError;
 use crate::machine::{Run, StateName};
-use crate::record::{self, MACHINE};
+use crate::record;
 use crate::redact::Redactor;
 use crate::telemetry::rfc3339;
 
@@ -36,15 +37,7 @@ impl Replay {
             source,
         };
         let snapshot = Snapshot::take(path).map_err(failed)?;
-        if let Some(found) = snapshot.machine().filter(|found| *found != MACHINE) {
-            return Err(CliError::Open {
-                path: path.to_owned(),
-                source: OpenError::OtherMachine {
-                    found: found.to_owned(),
-                    expected: MACHINE.to_owned(),
-                },
-            });
-        }
+        is_ours(path, &snapshot)?;
         let out = BufWriter::new(io::stdout().lock());
         let mut driven = Driven {
             run: Run::default(),

@@ -183,15 +183,13 @@ impl Tail {
     fn look(&self, path: &Path, shown: &mut Shown<'_>) -> Result<Findings, CliError> {
         let failed = |source| read_failed(path, source);
         let snapshot = Snapshot::take(path).map_err(failed)?;
-        match shown.go_on(&snapshot).map_err(failed)? {
-            Some(findings) => Ok(findings),
-            None => {
-                if shown.head.is_some() {
-                    eprintln!("{} is another journal now", path.display());
-                }
-                shown.begin(&snapshot, self.lines).map_err(failed)
-            }
+        if let Some(findings) = shown.go_on(&snapshot).map_err(failed)? {
+            return Ok(findings);
         }
+        if shown.head.is_some() {
+            eprintln!("{} is another journal now", path.display());
+        }
+        shown.begin(&snapshot, self.lines).map_err(failed)
     }
 }
 

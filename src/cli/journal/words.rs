@@ -6,7 +6,7 @@ use super::width::cut;
 use crate::machine::Millis;
 
 /// A body in words: its text first, then `name=value`. The tags say what the row says already.
-pub(super) fn words(body: &str) -> String {
+pub(in crate::cli) fn words(body: &str) -> String {
     fn collect(name: &str, value: &Value, out: &mut Vec<String>) {
         match value {
             Value::Object(fields) => fields.iter().for_each(|(name, value)| collect(name, value, out)),
@@ -28,13 +28,13 @@ pub(super) fn words(body: &str) -> String {
 }
 
 /// A text field at the top of a body.
-pub(super) fn field(body: &str, name: &str) -> Option<String> {
+pub(in crate::cli) fn field(body: &str, name: &str) -> Option<String> {
     let body: Value = serde_json::from_str(body).ok()?;
     body.get(name)?.as_str().map(str::to_owned)
 }
 
 /// Without anything that a terminal obeys, and cut to so many columns.
-pub(super) fn one_line(text: &str, columns: usize) -> String {
+pub(in crate::cli) fn one_line(text: &str, columns: usize) -> String {
     let escaped: String = text
         .chars()
         .flat_map(|c| {
@@ -60,7 +60,7 @@ pub(super) fn is_obeyed(c: char) -> bool {
 }
 
 /// A span of time for a person: `12 ms`, `3.4 s`, `2m05s`, `1h02m`, `3d04h`; with a minus where a clock went back.
-pub(super) fn span(ms: Millis) -> String {
+pub(in crate::cli) fn span(ms: Millis) -> String {
     let sign = if ms < 0 { "-" } else { "" };
     let ms = ms.unsigned_abs();
     let (seconds, minutes, hours) = (ms / 1000, ms / 60_000, ms / 3_600_000);

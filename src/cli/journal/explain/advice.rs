@@ -10,7 +10,10 @@ pub(super) fn sentence(facts: &Facts<'_>) -> Option<String> {
 }
 
 fn advice(facts: &Facts<'_>) -> Option<String> {
-    if !facts.problems.is_empty() {
+    if facts.findings.newer.is_some() {
+        return Some("read it with the newer program: there may be more than is told here.".to_owned());
+    }
+    if !facts.findings.problems.is_empty() {
         return Some(damaged(facts));
     }
     let Some(verdict) = facts.verdict() else {
@@ -118,6 +121,7 @@ fn anew(facts: &Facts<'_>) -> String {
 }
 
 /// What mends the cause, and then what becomes of the task.
+#[expect(clippy::too_many_lines, reason = "an arm a failure, read side by side")]
 fn failed(failure: Failure, facts: &Facts<'_>) -> String {
     let cause = match failure {
         Failure::ApiUnreachable => unreachable(facts),

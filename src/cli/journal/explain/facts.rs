@@ -1,6 +1,7 @@
 //! What the sentences are made from.
 
 use crate::cli::journal::bodies::Bodies;
+use crate::cli::journal::findings::Findings;
 use crate::cli::journal::story::Story;
 use crate::cli::journal::words::one_line;
 use crate::machine::{EffectName, Effort, Run, State, Verdict, Work};
@@ -12,7 +13,7 @@ pub(super) struct Facts<'a> {
     pub(super) story: &'a Story,
     /// How many rows verify.
     pub(super) rows: u64,
-    pub(super) problems: Vec<String>,
+    pub(super) findings: Findings,
     pub(super) bodies: &'a Bodies,
 }
 

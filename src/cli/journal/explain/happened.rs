@@ -167,9 +167,10 @@ fn retries(facts: &Facts<'_>) -> Option<String> {
         if !text.is_empty() {
             text.push(' ');
         }
-        text.push_str(&format!(
-            "Of a start of the agent that came to nothing it was written: {why}"
-        ));
+        let _ = write!(
+            text,
+            "Of a start of the agent that came to nothing it is written: {why}"
+        );
     }
     text
 }

@@ -13,9 +13,12 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
             None => unfinished(facts),
         }
     };
-    match facts.problems.len() {
-        0 => said,
-        _ => format!("This journal is damaged, and is told only as far as its rows hold together. {said}"),
+    match (&facts.findings.newer, facts.findings.problems.len()) {
+        (Some(_), _) => {
+            format!("This journal is of a newer program, and is told as far as this one understands it. {said}")
+        }
+        (None, 0) => said,
+        (None, _) => format!("This journal is damaged, and is told only as far as its rows hold together. {said}"),
     }
 }
 
