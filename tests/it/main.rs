@@ -51,5 +51,6 @@ mod supervise;
 mod sweep;
 mod syncs;
 mod tail;
+mod timeline;
 mod toolchains;
 mod traces;
