@@ -461,6 +461,7 @@ impl Settings {
             max_boots: self.options.max_boots,
             no_changes: self.options.no_changes,
             on_term: self.options.on_term,
+            archive: false,
         }
     }
 

@@ -28,6 +28,7 @@ use crate::telemetry::system_clock;
 use crate::text::cut;
 
 mod agent;
+mod archive;
 mod clone;
 mod command;
 mod data;
@@ -321,6 +322,7 @@ impl World {
             Effect::Start { .. } | Effect::Data | Effect::Setup(_) | Effect::Check(_) | Effect::Report { .. } => {
                 Ok(Probe::NotDone(Left::default()))
             }
+            Effect::Archive { patience, .. } => Ok(archive::probe(*patience)),
             Effect::Token { .. } => Ok(token::probe(self)),
             Effect::Clone { .. } => clone::probe(self, call).await,
             Effect::Agent(run) => agent::probe(self, run, call).await,
@@ -332,7 +334,10 @@ impl World {
 
     async fn carry_out(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
         // Nothing is told of a task before its `started`, and nothing after its verdict.
-        if !matches!(effect, Effect::Start { .. } | Effect::Report { .. }) {
+        if !matches!(
+            effect,
+            Effect::Start { .. } | Effect::Report { .. } | Effect::Archive { .. }
+        ) {
             self.forwarder.start(|| self.api(call), call.boot);
         }
         match effect {
@@ -363,6 +368,7 @@ impl World {
             Effect::Push { work, head } => push::act(self, work, head).await,
             Effect::PullRequest { work, head } => pull_request::act(self, work, head, call).await,
             Effect::Report { verdict, claims } => report::act(self, verdict, *claims, call).await,
+            Effect::Archive { .. } => Ok(archive::act()),
         }
     }
 }

@@ -110,6 +110,7 @@ fn doing(effect: EffectName) -> &'static str {
         EffectName::Push => "pushing",
         EffectName::PullRequest => "opening the pull request",
         EffectName::Report => "reporting",
+        EffectName::Archive => "archiving",
     }
 }
 
@@ -142,6 +143,7 @@ fn did(fact: &Fact) -> String {
         Fact::Pushed => "pushed".to_owned(),
         Fact::PullRequest(pull_request) => format!("opened the pull request {}", pull_request.url),
         Fact::Reported { .. } => "reported".to_owned(),
+        Fact::Archived(archived) => format!("archived: {}", archived.to),
     }
 }
 
@@ -166,6 +168,7 @@ impl Observe for Progress {
                 Outcome::Failed { failure, cause, .. } | Outcome::GivenUp { failure, cause } => {
                     self.line(&format!("  !!  {failure}: {cause}"));
                 }
+                Outcome::Missed { cause } => self.line(&format!("  !!  {effect}: {cause}; the verdict stands")),
                 Outcome::Superseded => self.line("  !!  the task was ended elsewhere"),
                 Outcome::Parked(_) => self.line("  --  parked"),
             },

@@ -14,6 +14,7 @@ use super::work::Cut;
 use crate::ids::RepoUrl;
 use tree::Tended;
 
+mod archive;
 mod tree;
 
 /// `started` is tried for at most this long; then the task goes on (contract, section 2).
@@ -60,6 +61,8 @@ pub struct Policy {
     pub no_changes: NoChanges,
     /// What SIGTERM does (`RUNNER_ON_TERM`).
     pub on_term: OnTerm,
+    /// Whether there is somewhere to send what is left of the task to (`RUNNER_ARCHIVE_URL`).
+    pub archive: bool,
 }
 
 /// Whether an agent that changed nothing has failed.
@@ -184,7 +187,7 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
         };
     };
     if matches!(state, State::Reported) {
-        return Plan::Stop(exit(run));
+        return archive::plan(run, situation, policy).unwrap_or_else(|| Plan::Stop(exit(run)));
     }
     let stopped = situation.stopping != Stopping::No;
     if stopped && policy.on_term == OnTerm::Park {
@@ -360,7 +363,8 @@ fn given_up(
         | EffectName::Agent
         | EffectName::Check
         | EffectName::Handover
-        | EffectName::Report => None,
+        | EffectName::Report
+        | EffectName::Archive => None,
     })
 }
 
@@ -427,7 +431,12 @@ fn exhausted(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> Opt
             )
         }),
         // Best effort; cut short with a name of its own; told without end.
-        EffectName::Start | EffectName::Setup | EffectName::Agent | EffectName::Check | EffectName::Report => None,
+        EffectName::Start
+        | EffectName::Setup
+        | EffectName::Agent
+        | EffectName::Check
+        | EffectName::Report
+        | EffectName::Archive => None,
     }
 }
 

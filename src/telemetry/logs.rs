@@ -116,6 +116,13 @@ pub(super) fn log(run: &Run, event: &Event, status: &Status) {
         Event::Ended { effect, outcome, .. } => match outcome {
             Outcome::Done { .. } => tracing::debug!(task, boot, seq, head, "{effect} is done"),
             Outcome::Parked { .. } => tracing::info!(task, boot, seq, head, "{effect} is parked"),
+            Outcome::Missed { cause } => tracing::warn!(
+                task,
+                boot,
+                seq,
+                head,
+                "{effect} failed, and is not tried again: {cause}"
+            ),
             Outcome::Superseded => tracing::warn!(task, boot, seq, head, "the task was ended elsewhere"),
             Outcome::Retry { cause, .. } => {
                 tracing::warn!(task, boot, seq, head, "{effect} will be tried again: {cause}");

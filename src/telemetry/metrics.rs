@@ -190,6 +190,7 @@ fn outcome_name(outcome: &Outcome) -> &'static str {
         Outcome::Retry { .. } => "retry",
         Outcome::Failed { .. } => "failed",
         Outcome::GivenUp { .. } => "given_up",
+        Outcome::Missed { .. } => "missed",
         Outcome::Superseded => "superseded",
         Outcome::Parked { .. } => "parked",
     }
