@@ -95,7 +95,7 @@ pub use journal::{Journal, Opened};
 pub use place::network_file_system;
 pub use problem::Problem;
 pub use rule::Rule;
-pub use snapshot::{Snapshot, Summary};
+pub use snapshot::{Snapshot, Summary, copy};
 
 /// SQLite's `application_id` of a journal: "RJNL".
 pub const APPLICATION_ID: i32 = 0x524A_4E4C;
