@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use crate::driver::Observe;
 use crate::machine::{Event, Millis, Run, StateName};
 
+pub mod log_file;
 mod logs;
 mod metrics;
 mod status;

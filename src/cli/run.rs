@@ -25,7 +25,7 @@ use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::steps::{Told, World};
 use crate::task::{Task, TaskData, TaskRepo};
-use crate::telemetry::{Metrics, Status, Telemetry, system_clock};
+use crate::telemetry::{Metrics, Status, Telemetry, log_file, system_clock};
 use crate::text::printable;
 use crate::{process, record};
 
@@ -304,6 +304,7 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
         source,
     })?;
     // Once the journal is ours: another run of this task does not lose its own.
+    log_file::keep_in(&settings.state_dir);
     let kept = Kept {
         data: data.clone(),
         agent: settings.options.agent,

@@ -15,7 +15,7 @@ use crate::redact::Redactor;
 use crate::server::{self, Listener, router};
 use crate::steps::World;
 use crate::survival::{self, Ground};
-use crate::telemetry::{Metrics, Status, Telemetry};
+use crate::telemetry::{Metrics, Status, Telemetry, log_file};
 use crate::{process, record};
 
 /// How long what the agent did last may take to be told, where the task is left to the next start.
@@ -58,6 +58,8 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
         path: settings.journal.clone(),
         source,
     })?;
+    // Before that, the directory was somebody else's for all that is known.
+    log_file::keep_in(&settings.state_dir);
     if let Ok(bound) = listener.local_addr() {
         tracing::info!("listening on {bound}");
     }

@@ -9,7 +9,7 @@ use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 
-use super::Status;
+use super::{Status, log_file};
 use crate::config::{LogFormat, LogOptions};
 use crate::machine::{Event, Finding, Note, Outcome, Run};
 use crate::redact::Redactor;
@@ -90,7 +90,9 @@ impl Lines {
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // The subscriber writes an event at once.
-        io::stderr().lock().write_all(self.clean(line).as_bytes())?;
+        let clean = self.clean(line);
+        log_file::line(&clean);
+        io::stderr().lock().write_all(clean.as_bytes())?;
         Ok(line.len())
     }
 
