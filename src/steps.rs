@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::adapters::agent::{Activity, Agent};
 use crate::adapters::api::{ApiError, TaskApi};
+use crate::adapters::archive::Destination;
 use crate::adapters::git::{Author, GitError, PrivateRepository};
 use crate::adapters::http::{self, HttpOptions, HttpSetupError, Proxies};
 use crate::adapters::model::Upstream;
@@ -59,6 +60,7 @@ pub struct World {
     commands: Commands,
     instructions: prompt::Instructions,
     model: Option<Upstream>,
+    archive: Option<Destination>,
     author: Author,
     places: Places,
     repos: RepoPolicy,
@@ -202,6 +204,7 @@ impl World {
                 repo_config: options.repo_config,
             },
             model: settings.model.clone(),
+            archive: settings.archive.clone(),
             author: options.git_author.clone(),
             places,
             repos: settings.repos,
@@ -368,7 +371,18 @@ impl World {
             Effect::Push { work, head } => push::act(self, work, head).await,
             Effect::PullRequest { work, head } => pull_request::act(self, work, head, call).await,
             Effect::Report { verdict, claims } => report::act(self, verdict, *claims, call).await,
-            Effect::Archive { .. } => Ok(archive::act()),
+            Effect::Archive {
+                verdict,
+                patience,
+                within_ms,
+            } => {
+                let order = archive::Order {
+                    verdict,
+                    patience: *patience,
+                    within_ms: *within_ms,
+                };
+                Ok(archive::act(self, &order, call).await)
+            }
         }
     }
 }

@@ -8,10 +8,12 @@ use runner_journal::{Hash, Summary};
 
 use super::CliError;
 use crate::config::state_home;
+use bundle::Found;
 use dump::Dump;
 use post_mortem::PostMortem;
 use replay::Replay;
 
+mod bundle;
 mod dump;
 mod post_mortem;
 mod replay;
@@ -24,9 +26,10 @@ Examples:
   runner journal dump                                     the newest journal on this machine, as a table
   runner journal dump --format ndjson /var/lib/runner/journal.db | jq .kind
   runner journal verify --journal ./journal.db
-  runner journal replay ./journal.db")]
+  runner journal replay ./journal.db
+  runner journal verify ./my-task.tar.zst                 the journal in an archive (RUNNER_ARCHIVE_URL)")]
 pub(super) struct JournalCommand {
-    /// The journal [default: the newest on this machine]
+    /// The journal, or an archive of a task [default: the newest on this machine]
     #[arg(long, env = "RUNNER_JOURNAL", global = true, value_name = "PATH")]
     journal: Option<PathBuf>,
     #[command(subcommand)]
@@ -56,11 +59,11 @@ struct Verify {
 
 impl JournalCommand {
     pub(super) fn execute(self) -> Result<u8, CliError> {
-        let named = |path: &Option<PathBuf>| find(path.as_deref().or(self.journal.as_deref()));
+        let named = |path: &Option<PathBuf>| Found::at(find(path.as_deref().or(self.journal.as_deref()))?);
         match &self.verb {
-            Verb::Dump(dump) => dump.execute(&named(&dump.path)?),
-            Verb::Verify(verify) => verify.execute(&named(&verify.path)?),
-            Verb::Replay(replay) => replay.execute(&named(&replay.path)?),
+            Verb::Dump(dump) => named(&dump.path)?.look(|path| dump.execute(path)),
+            Verb::Verify(verify) => named(&verify.path)?.look(|path| verify.execute(path)),
+            Verb::Replay(replay) => named(&replay.path)?.look(|path| replay.execute(path)),
         }
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::CliError;
-use super::local::{clock, on_runtime, term, tidy};
+use super::local::{clock, on_runtime, term, tidy, warn_of_archive};
 use super::progress::Progress;
 use crate::adapters::agent::AgentKind;
 use crate::config::{Options, Role, Settings, state_home};
@@ -284,6 +284,7 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     }
     holds_no_other_task(&settings, &id)?;
     settings.prepare_directories()?;
+    warn_of_archive(&settings);
     let embedded = |cause: String| CliError::Embedded {
         what: "the task API",
         cause,

@@ -7,7 +7,7 @@ use runner_journal::Journal;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::CliError;
-use super::local::{clock, on_runtime, term, tidy};
+use super::local::{clock, on_runtime, term, tidy, warn_of_archive};
 use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Parts};
 use crate::forwarder::Forwarder;
@@ -53,6 +53,7 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     let address = settings.options.listen;
     let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;
+    warn_of_archive(&settings);
     survival::log(&Ground::here(|name| std::env::var_os(name)).losses(&settings));
     let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
         path: settings.journal.clone(),

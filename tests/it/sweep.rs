@@ -10,10 +10,14 @@ use runner::embedded::faults::{Endpoint, Fault, Times};
 use runner::machine::EffectName;
 use tokio::sync::Semaphore;
 
+use crate::archive;
 use crate::harness::{AGENT, Bench, CANARY, NEVER, Outside, files_with};
 
 mod pairs;
 mod random;
+
+/// Where a task's archive goes, in its bench.
+const ARCHIVE: &str = "archive";
 
 /// What a task that was killed somewhere has to have come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +39,6 @@ async fn killed_at_any_place_the_task_ends_once_and_nothing_is_done_twice() {
     let only = std::env::var("SWEEP_PLACE").ok();
     let mut places = CrashPoint::all();
     places.retain(|place| only.as_ref().is_none_or(|only| *only == place.to_string()));
-    // No task has an archive yet.
-    places.retain(|place| !place.to_string().ends_with("archive"));
     assert!(!places.is_empty(), "{only:?} is no place");
     let count = places.len();
     // As many as there are cores would do; the runners mostly wait.
@@ -127,6 +129,7 @@ async fn killed_from_the_agent_on(expected: Expected, set: impl Fn(Bench) -> Ben
             | Inside::HandoverSynced
             | Inside::HandoverNamed
             | Inside::PullRequestLooked => saved,
+            Inside::ArchiveMade | Inside::ArchiveNamed => false,
             Inside::TokenReceived
             | Inside::SealWritten
             | Inside::SealRenamed
@@ -165,7 +168,11 @@ async fn killed_at(place: CrashPoint) {
 
 /// A task that has every effect.
 fn watched(outside: &Outside) -> Bench {
-    Bench::new(outside)
+    let bench = Bench::new(outside);
+    let archive = bench.path(ARCHIVE);
+    std::fs::create_dir(&archive).unwrap();
+    bench
+        .with("RUNNER_ARCHIVE_URL", &format!("file://{}", archive.display()))
         .with("RUNNER_SETUP_COMMAND", "touch ../tmp/set-up")
         .with(
             "RUNNER_CHECK_COMMAND",
@@ -210,6 +217,9 @@ pub(crate) async fn ended(outside: &Outside, bench: &Bench, expected: Expected, 
     assert_eq!((count("verdict"), count("ack")), (1, 1), "{place}");
     let holding = files_with(bench.dir.path(), CANARY);
     assert!(holding.is_empty(), "{place}: the token is on disk: {holding:?}");
+    if bench.path(ARCHIVE).exists() {
+        archive::is_there_and_whole(&bench.path(ARCHIVE), &verdict, place);
+    }
     let commits = || {
         outside.remote(&[
             "rev-list",
