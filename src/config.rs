@@ -16,7 +16,7 @@ use crate::adapters::archive::{Destination, InvalidDestination};
 use crate::adapters::git::Author;
 use crate::adapters::model::{Prices, UNDOING_VARIABLES, Upstream};
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
-use crate::machine::{Millis, NoChanges, OnTerm, Policy};
+use crate::machine::{Archiving, Millis, NoChanges, OnTerm, Policy};
 use crate::policy::{PROTECTED_BY_DEFAULT, ProtectedPaths};
 use crate::redact::Redactor;
 use crate::sandbox::{self, Confinement, Ports};
@@ -478,7 +478,10 @@ impl Settings {
             max_boots: self.options.max_boots,
             no_changes: self.options.no_changes,
             on_term: self.options.on_term,
-            archive: self.archive.is_some(),
+            archive: match self.archive {
+                Some(_) => Archiving::On,
+                None => Archiving::Off,
+            },
         }
     }
 

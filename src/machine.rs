@@ -20,7 +20,9 @@ pub use effect::{
 };
 pub use event::{Ack, Assignment, Event, Fact, Finding, Note, Outcome, Trouble};
 pub use failure::Failure;
-pub use plan::{CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan};
+pub use plan::{
+    Archiving, CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan,
+};
 pub use state::{
     AgentReport, ArchiveEnd, Archived, Attempt, Boot, Checkout, Handover, Millis, PullRequest, Run, State, StateName,
     Tally, TokenFacts, Work,

@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::machine::{
-    Ack, AgentReport, ArchiveEnd, ArchivePatience, Archived, Checkout, CommandEnd, CommandRun, Cut, Fact, Failure,
-    Handover, Left, Next, NoChanges, PullRequest, StartPatience, TokenFacts, TokenHistory, Trouble, VerdictKind,
+    Ack, AgentReport, ArchiveEnd, ArchivePatience, Archived, Archiving, Checkout, CommandEnd, CommandRun, Cut, Fact,
+    Failure, Handover, Left, Next, NoChanges, PullRequest, StartPatience, TokenFacts, TokenHistory, Trouble,
+    VerdictKind,
 };
 use crate::task::sample;
 
@@ -322,7 +323,7 @@ fn policy() -> Policy {
         max_boots: 5,
         no_changes: NoChanges::Fail,
         on_term: OnTerm::Report,
-        archive: false,
+        archive: Archiving::Off,
     }
 }
 
@@ -531,7 +532,7 @@ fn told_to_stop_while_the_archive_hangs_the_exit_is_the_verdicts_and_the_next_st
     for on_term in [OnTerm::Report, OnTerm::Park] {
         in_paused_time(async {
             let policy = || Policy {
-                archive: true,
+                archive: Archiving::On,
                 on_term,
                 ..policy()
             };

@@ -62,7 +62,16 @@ pub struct Policy {
     /// What SIGTERM does (`RUNNER_ON_TERM`).
     pub on_term: OnTerm,
     /// Whether there is somewhere to send what is left of the task to (`RUNNER_ARCHIVE_URL`).
-    pub archive: bool,
+    pub archive: Archiving,
+}
+
+/// Whether what is left of a task is sent away once its verdict is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archiving {
+    /// There is nowhere to send it to.
+    Off,
+    /// There is.
+    On,
 }
 
 /// Whether an agent that changed nothing has failed.

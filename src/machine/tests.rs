@@ -32,7 +32,7 @@ fn policy() -> Policy {
         max_boots: 5,
         no_changes: NoChanges::Fail,
         on_term: OnTerm::Report,
-        archive: false,
+        archive: Archiving::Off,
     }
 }
 
@@ -84,7 +84,8 @@ proptest! {
     ) {
         let history = play(&ops)?;
         prop_assert_eq!(fold(&history), fold(&history.clone()));
-        let policy = Policy { setup, check, archive, on_term, ..policy() };
+        let archive = if archive { Archiving::On } else { Archiving::Off };
+        let policy = Policy { setup, check, on_term, archive, ..policy() };
         for end in 0..=history.len() {
             let run = fold(&history[..end]).unwrap();
             let planned = plan(&run, Situation { now, stopping }, &policy);
@@ -319,7 +320,7 @@ fn an_open_intent_is_probed_before_anything_else() {
         history.push(Event::Booted { at: 5 });
         let run = fold(&history).unwrap();
         let policy = Policy {
-            archive: true,
+            archive: Archiving::On,
             ..policy()
         };
         match plan(&run, at(5), &policy) {

@@ -102,7 +102,7 @@ async fn send(world: &World, destination: &Destination, verdict: &Verdict, call:
     let Staged { bundle, left_out, file } = staged
         .await
         .map_err(|error| passing(error.to_string()))?
-        .map_err(refused)?;
+        .map_err(|refusal| refused(&refusal))?;
     let to = match (destination, file) {
         (Destination::Put(put), Some(file)) => {
             crash::at(CrashPoint::Inside(Inside::ArchiveMade));
@@ -132,7 +132,7 @@ fn passing(cause: String) -> SendError {
     }
 }
 
-fn refused(refusal: Refusal) -> SendError {
+fn refused(refusal: &Refusal) -> SendError {
     let cause = refusal.to_string();
     if refusal.is_final() {
         SendError::Refused { cause }

@@ -196,7 +196,7 @@ fn is_of(bundle: &Path, bench: &Bench) -> Opened {
 pub(crate) fn is_there_and_whole(folder: &Path, verdict: &Value, place: &str) {
     let names: Vec<PathBuf> = everything_below(folder).into_iter().map(|(path, _)| path).collect();
     let bundle = folder.join("t-1.tar.zst");
-    assert_eq!(names, [bundle.clone()], "{place}: half of one is left");
+    assert_eq!(names, std::slice::from_ref(&bundle), "{place}: half of one is left");
     let opened = Opened::unpack(&bundle).unwrap();
     assert!(opened.problems.is_empty(), "{place}: {:?}", opened.problems);
     assert_eq!(
@@ -233,7 +233,7 @@ async fn a_task_is_archived_whole_once_its_verdict_is_told_and_every_journal_com
         .map(|(path, _)| path)
         .collect();
     let bundle = archive.path().join("t-1.tar.zst");
-    assert_eq!(names, [bundle.clone()], "nothing else is left there");
+    assert_eq!(names, std::slice::from_ref(&bundle), "nothing else is left there");
     assert_eq!(bundle.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert!(is_bundle(&bundle) && !is_bundle(&bench.journal()));
     let opened = is_of(&bundle, &bench);

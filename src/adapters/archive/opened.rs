@@ -137,14 +137,20 @@ impl Unpacked<'_> {
     fn walk<R: Read>(&mut self, tar: &mut Archive<R>) -> Result<(), UnreadableBundle> {
         let entries = match tar.entries() {
             Ok(entries) => entries,
-            Err(error) => return self.ends_here(None, &error),
+            Err(error) => {
+                self.ends_here(None, &error);
+                return Ok(());
+            }
         };
         let mut names = BTreeSet::new();
         // Raw: a long name of the format's own would be read into memory, however long it says that it is.
         for (number, entry) in entries.raw(true).enumerate() {
             let mut entry = match entry {
                 Ok(entry) => entry,
-                Err(error) => return self.ends_here(None, &error),
+                Err(error) => {
+                    self.ends_here(None, &error);
+                    return Ok(());
+                }
             };
             if number >= FILES_LIMIT {
                 return Err(UnreadableBundle::TooLarge(format!("{FILES_LIMIT} files")));
@@ -169,7 +175,8 @@ impl Unpacked<'_> {
                 )));
             }
             if let Err(error) = self.keep(&name, &mut entry)? {
-                return self.ends_here(Some(&name), &error);
+                self.ends_here(Some(&name), &error);
+                return Ok(());
             }
         }
         Ok(())
@@ -209,7 +216,7 @@ impl Unpacked<'_> {
         Ok(came)
     }
 
-    fn ends_here(&mut self, within: Option<&str>, error: &io::Error) -> Result<(), UnreadableBundle> {
+    fn ends_here(&mut self, within: Option<&str>, error: &io::Error) {
         let place = within.or(self.seen.last().map(|last| last.path.as_str()));
         let place = match (within, place) {
             (Some(name), _) => format!("within {name}"),
@@ -218,7 +225,6 @@ impl Unpacked<'_> {
         };
         self.problems
             .push(format!("the archive is cut short or damaged {place}: {error}"));
-        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tar::{Builder, EntryType, Header};
 
+use super::InvalidDestination as No;
 use super::*;
 use crate::ids::PlainHttp;
 use crate::machine::VerdictKind;
@@ -286,7 +287,6 @@ fn an_archive_goes_to_a_folder_or_to_an_address_and_the_name_is_the_tasks() {
             other @ Destination::Folder(_) => panic!("{other:?}"),
         }
     }
-    use InvalidDestination as No;
     for (given, why) in [
         ("/archive", No::NotAUrl),
         ("archive", No::NotAUrl),

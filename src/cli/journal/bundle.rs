@@ -14,7 +14,7 @@ pub(super) enum Found {
         /// The archive.
         path: PathBuf,
         /// What was in it.
-        opened: Opened,
+        opened: Box<Opened>,
     },
 }
 
@@ -30,7 +30,10 @@ impl Found {
                     format!(", of task {}, archived at {}", manifest.task_id, manifest.at)
                 });
                 eprintln!("reading the journal in the archive {}{of}", path.display());
-                Ok(Self::Bundle { path, opened })
+                Ok(Self::Bundle {
+                    path,
+                    opened: Box::new(opened),
+                })
             }
             Err(source) => {
                 if let UnreadableBundle::NoJournal { problems } = &source {

@@ -167,7 +167,11 @@ impl Life {
                 on_term: settings.on_term,
                 setup: settings.setup,
                 check: settings.check,
-                archive: settings.archive,
+                archive: if settings.archive {
+                    Archiving::On
+                } else {
+                    Archiving::Off
+                },
                 ..policy()
             },
             runner: None,
@@ -322,7 +326,7 @@ impl Life {
     /// Told to stop after the report, a runner leaves the archive to the next start.
     fn archive_is_left(&self) -> bool {
         let ended = self.outside().live.as_ref().is_some_and(|run| run.archive.is_some());
-        self.policy.archive && !ended
+        self.policy.archive == Archiving::On && !ended
     }
 
     fn judge(&mut self) {
@@ -339,7 +343,7 @@ impl Life {
         let did = |effect| outside.deeds.get(&effect).copied().unwrap_or_default();
         assert_eq!(
             run.archive.is_some(),
-            self.policy.archive,
+            self.policy.archive == Archiving::On,
             "the archive comes to an end"
         );
         if run.archive == Some(ArchiveEnd::Kept) {

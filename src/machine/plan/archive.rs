@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BACKOFF_SLACK_MS, Plan, Policy, Situation, Stopping, pause_ms, since};
+use super::{Archiving, BACKOFF_SLACK_MS, Plan, Policy, Situation, Stopping, pause_ms, since};
 use crate::machine::effect::{ArchivePatience, Effect, EffectName};
 use crate::machine::state::{Millis, Run};
 
@@ -17,7 +17,7 @@ const ATTEMPTS: u32 = 5;
 
 /// The next step of the archive in `Reported`; none where there is nothing to do any more, or no time.
 pub(super) fn plan(run: &Run, situation: Situation, policy: &Policy) -> Option<Plan> {
-    if !policy.archive || run.archive.is_some() || situation.stopping == Stopping::Over {
+    if policy.archive == Archiving::Off || run.archive.is_some() || situation.stopping == Stopping::Over {
         return None;
     }
     let verdict = run.verdict.as_ref()?;

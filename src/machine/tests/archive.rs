@@ -40,7 +40,7 @@ fn refused(attempt: u32, after_ms: Option<Millis>, at: Millis) -> Event {
 
 fn planned_while(history: &[Event], now: Millis, stopping: Stopping) -> Plan {
     let policy = Policy {
-        archive: true,
+        archive: Archiving::On,
         ..policy()
     };
     plan(&fold(history).unwrap(), Situation { now, stopping }, &policy)
@@ -120,7 +120,7 @@ fn told_to_stop_it_is_gone_on_with_while_the_grace_lasts_and_left_to_the_next_st
     for on_term in [OnTerm::Report, OnTerm::Park] {
         let planned = |stopping| {
             let policy = Policy {
-                archive: true,
+                archive: Archiving::On,
                 on_term,
                 ..policy()
             };
