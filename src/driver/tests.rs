@@ -357,6 +357,10 @@ impl Bench {
     }
 
     fn driver(&self, policy: Policy) -> Driver<World> {
+        self.driver_with_grace(policy, Duration::from_secs(20))
+    }
+
+    fn driver_with_grace(&self, policy: Policy, grace: Duration) -> Driver<World> {
         let began = self.began;
         Driver::start(Parts {
             opened: Journal::open(&self.journal(), &record::machine()).unwrap(),
@@ -367,7 +371,7 @@ impl Bench {
             inbox: None,
             term: Term {
                 told: self.told.subscribe(),
-                grace: Duration::from_secs(20),
+                grace,
             },
         })
         .unwrap()
@@ -529,7 +533,14 @@ fn told_to_stop_while_the_api_is_away_the_runner_reports_within_the_grace() {
 
 #[test]
 fn told_to_stop_while_the_archive_hangs_the_exit_is_the_verdicts_and_the_next_start_archives() {
-    for on_term in [OnTerm::Report, OnTerm::Park] {
+    // Of no grace at all, nothing is left when it is looked at.
+    let grace = Duration::from_secs(20);
+    for (on_term, grace) in [
+        (OnTerm::Report, grace),
+        (OnTerm::Park, grace),
+        (OnTerm::Report, Duration::ZERO),
+        (OnTerm::Park, Duration::ZERO),
+    ] {
         in_paused_time(async {
             let policy = || Policy {
                 archive: Archiving::On,
@@ -540,7 +551,7 @@ fn told_to_stop_while_the_archive_hangs_the_exit_is_the_verdicts_and_the_next_st
             let mut luck = vec![Luck::Good; 11];
             luck.push(Luck::Hangs);
             let bench = Bench::new(World::lucky(luck));
-            let mut driver = bench.driver(policy());
+            let mut driver = bench.driver_with_grace(policy(), grace);
             driver.assign(assignment()).unwrap();
             let told = bench.told.clone();
             let outside = Arc::clone(&bench.world.outside);
@@ -551,7 +562,7 @@ fn told_to_stop_while_the_archive_hangs_the_exit_is_the_verdicts_and_the_next_st
                 told.send_replace(Some(Instant::now()));
                 Instant::now()
             });
-            assert_eq!(exit.unwrap(), Exit::Completed);
+            assert_eq!(exit.unwrap(), Exit::Completed, "{on_term} {grace:?}");
             assert!(at.elapsed() < Duration::from_secs(20), "{:?}", at.elapsed());
             assert_eq!(bench.replayed().archive, None);
             assert_eq!(bench.world.outside.lock().unwrap().archives, 0);

@@ -1,6 +1,5 @@
 //! `archive`: what is left of a task is sent away once its verdict is told. Whatever comes of it, the verdict stands.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{Call, Probe};
 use crate::machine::{ArchivePatience, Archived, Fact, Left, Millis, Outcome, StateName, Verdict};
 use crate::telemetry::rfc3339;
+use crate::text::cut;
 use stage::{Refusal, Sources, Staged};
 
 mod stage;
@@ -97,6 +97,7 @@ async fn send(world: &World, destination: &Destination, verdict: &Verdict, call:
         about: about(verdict, call),
         at_s: u64::try_from(call.intended_at / 1000).unwrap_or(0),
         folder: destination.folder().map(|folder| folder.join(&name)),
+        attempt: call.attempt,
     };
     let staged = tokio::task::spawn_blocking(move || stage::stage(&sources));
     let Staged { bundle, left_out, file } = staged
@@ -118,11 +119,25 @@ async fn send(world: &World, destination: &Destination, verdict: &Verdict, call:
         to,
         bytes: bundle.bytes,
         sha256: bundle.sha256,
-        left_out: left_out
-            .iter()
-            .map(|LeftOut { path, why }| super::bounded(format!("{path}: {why}")))
-            .collect(),
+        left_out: told(&left_out),
     })
+}
+
+/// So many of what is left out are in the row, each in so many bytes: the manifest has them all.
+const LEFT_OUT_TOLD: usize = 20;
+const LEFT_OUT_LIMIT: usize = 300;
+
+/// What is left out, in few enough words for a row.
+fn told(left_out: &[LeftOut]) -> Vec<String> {
+    let lines = left_out.iter().take(LEFT_OUT_TOLD);
+    let mut told: Vec<String> = lines
+        .map(|LeftOut { path, why }| cut(&format!("{path}: {why}"), LEFT_OUT_LIMIT))
+        .collect();
+    let more = left_out.len().saturating_sub(LEFT_OUT_TOLD);
+    if more > 0 {
+        told.push(format!("and {more} more"));
+    }
+    told
 }
 
 fn passing(cause: String) -> SendError {
@@ -189,8 +204,20 @@ impl Drop for GivenUp {
     }
 }
 
-/// The path that a bundle has while it is made.
-fn part(to: &std::path::Path) -> PathBuf {
-    let name = to.file_name().unwrap_or_default().to_string_lossy();
-    to.with_file_name(format!(".{name}.part"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_what_is_left_out_in_few_words_however_much_that_is() {
+        let one = |number: usize| LeftOut {
+            path: format!("f{number}"),
+            why: "w".repeat(5000),
+        };
+        let many: Vec<LeftOut> = (0..300).map(one).collect();
+        let said = told(&many);
+        assert_eq!((said.len(), said.last().unwrap().as_str()), (21, "and 280 more"));
+        assert!(said.iter().all(|line| line.len() <= LEFT_OUT_LIMIT + 4), "{said:?}");
+        assert_eq!(told(&many[..20]).len(), 20);
+    }
 }

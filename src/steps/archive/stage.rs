@@ -11,7 +11,6 @@ use nix::libc;
 use runner_journal::ReadError;
 use thiserror::Error;
 
-use super::part;
 use crate::adapters::archive::{Bundle, Contents, JOURNAL, JOURNAL_LOG, LeftOut, Manifest, rename_into_place};
 use crate::adapters::git::Diff;
 use crate::crash::{self, CrashPoint, Inside};
@@ -31,6 +30,8 @@ pub(super) struct Sources {
     pub(super) at_s: u64,
     /// Where it is to be, where that is a file.
     pub(super) folder: Option<PathBuf>,
+    /// Which attempt it is: each makes its own file.
+    pub(super) attempt: u32,
 }
 
 /// A bundle that was made.
@@ -115,8 +116,8 @@ fn stage_in(scratch: &Path, sources: &Sources) -> Result<Staged, Refusal> {
         let path = path.to_owned();
         move |source| Refusal::Folder { path, source }
     };
-    let part = part(to);
-    let mut file = create(&part).map_err(at(&part))?;
+    let part = part(to, sources.attempt);
+    let mut file = create(to, sources.attempt).map_err(at(&part))?;
     let made = contents.write(sources.about.clone(), sources.at_s, &mut file);
     let named = made.map_err(at(&part)).and_then(|bundle| {
         crash::at(CrashPoint::Inside(Inside::ArchiveMade));
@@ -134,18 +135,27 @@ fn stage_in(scratch: &Path, sources: &Sources) -> Result<Staged, Refusal> {
     })
 }
 
-/// A new file in a folder that others may write to: what a killed runner left there is taken away first.
-fn create(part: &Path) -> io::Result<File> {
-    match fs::remove_file(part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+/// The path that a bundle has while an attempt makes it.
+fn part(to: &Path, attempt: u32) -> PathBuf {
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    to.with_file_name(format!(".{name}.{attempt}.part"))
+}
+
+/// A new file in a folder that others may write to. What earlier attempts left there is taken away first: those of a killed
+/// runner, and of a thread that nobody waited for any more, which then cannot give it the name.
+fn create(to: &Path, attempt: u32) -> io::Result<File> {
+    for attempt in 1..=attempt {
+        match fs::remove_file(part(to, attempt)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
     }
     OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .custom_flags(libc::O_NOFOLLOW)
-        .open(part)
+        .open(part(to, attempt))
 }
 
 /// What matters most comes first: what is over the limit is left out, and said.
