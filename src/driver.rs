@@ -23,7 +23,7 @@ use crate::crash::{self, CrashPoint, Side, Write};
 use crate::ids::TaskId;
 use crate::machine::{
     Assignment, Effect, EffectName, Event, Exit, Finding, IllegalTransition, Left, Millis, Note, OnTerm, Outcome, Plan,
-    Policy, Refusal, Run, Situation, Stopping, Verdict, idempotency_key, plan, transition,
+    Policy, Refusal, Run, Situation, StateName, Stopping, Verdict, idempotency_key, plan, transition,
 };
 use crate::record;
 
@@ -415,7 +415,8 @@ impl<W: Execute> Driver<W> {
     /// The grace, or its part that is not the report's, ran out in the middle of something. What came of it is found out
     /// by the next start, or by nobody: the plan knows.
     fn run_out(&mut self) -> Result<Came, DriveError> {
-        if !self.term.is_up() {
+        // After the report the plan knows the exit code: being told to stop does not change it.
+        if !self.term.is_up() || self.run.state_name() == Some(StateName::Reported) {
             return Ok(Came::Facts(Vec::new()));
         }
         let exit = match self.policy.on_term {

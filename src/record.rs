@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy, SessionId};
 use crate::machine::{
-    Ack, AgentReport, Assignment, Checkout, CommandRun, EffectName, Event, Fact, Failure, Finding, Handover,
+    Ack, AgentReport, Archived, Assignment, Checkout, CommandRun, EffectName, Event, Fact, Failure, Finding, Handover,
     IllegalTransition, Left, Millis, Note, Outcome, PullRequest, Run, StateName, TokenFacts, Trouble,
     UnreadableVerdict, Verdict, idempotency_key, transition,
 };
@@ -142,6 +142,9 @@ enum OutcomeBody {
         failure: Failure,
         cause: String,
     },
+    Missed {
+        cause: String,
+    },
     Superseded,
     Parked {
         #[serde(flatten)]
@@ -163,6 +166,7 @@ enum FactBody {
     Pushed,
     PullRequest(PullRequest),
     Reported { ack: Ack },
+    Archived(Archived),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -259,7 +263,11 @@ fn json(body: &impl Serialize) -> Result<String, serde_json::Error> {
 fn found(outcome: &Outcome) -> Found {
     match outcome {
         Outcome::Done { .. } => Found::Done,
-        Outcome::Retry { .. } | Outcome::Failed { .. } | Outcome::Superseded | Outcome::Parked(_) => Found::NotDone,
+        Outcome::Retry { .. }
+        | Outcome::Failed { .. }
+        | Outcome::Missed { .. }
+        | Outcome::Superseded
+        | Outcome::Parked(_) => Found::NotDone,
         Outcome::GivenUp { .. } => Found::Unknown,
     }
 }
@@ -287,6 +295,7 @@ fn outcome_body(outcome: &Outcome) -> OutcomeBody {
             failure: *failure,
             cause: cause.clone(),
         },
+        Outcome::Missed { cause } => OutcomeBody::Missed { cause: cause.clone() },
         Outcome::Superseded => OutcomeBody::Superseded,
         Outcome::Parked(left) => OutcomeBody::Parked { left: *left },
     }
@@ -308,6 +317,7 @@ fn fact_body(fact: &Fact) -> FactBody {
         Fact::Pushed => FactBody::Pushed,
         Fact::PullRequest(pull_request) => FactBody::PullRequest(pull_request.clone()),
         Fact::Reported { ack } => FactBody::Reported { ack: *ack },
+        Fact::Archived(archived) => FactBody::Archived(archived.clone()),
     }
 }
 
@@ -418,6 +428,7 @@ fn read_outcome(body: OutcomeBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>
         },
         OutcomeBody::Failed { failure, cause, agent } => Outcome::Failed { failure, cause, agent },
         OutcomeBody::GivenUp { failure, cause } => Outcome::GivenUp { failure, cause },
+        OutcomeBody::Missed { cause } => Outcome::Missed { cause },
         OutcomeBody::Superseded => Outcome::Superseded,
         OutcomeBody::Parked { left } => Outcome::Parked(left),
     })
@@ -441,6 +452,7 @@ fn read_fact(body: FactBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> 
         FactBody::Pushed => Fact::Pushed,
         FactBody::PullRequest(pull_request) => Fact::PullRequest(pull_request),
         FactBody::Reported { ack } => Fact::Reported { ack },
+        FactBody::Archived(archived) => Fact::Archived(archived),
     })
 }
 

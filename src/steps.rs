@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::adapters::agent::{Activity, Agent};
 use crate::adapters::api::{ApiError, TaskApi};
+use crate::adapters::archive::Destination;
 use crate::adapters::git::{Author, GitError, PrivateRepository};
 use crate::adapters::http::{self, HttpOptions, HttpSetupError, Proxies};
 use crate::adapters::model::Upstream;
@@ -29,6 +30,7 @@ use crate::text::cut;
 use crate::trace::{Sampling, TaskTrace, Trace};
 
 mod agent;
+mod archive;
 mod clone;
 mod command;
 mod data;
@@ -59,6 +61,7 @@ pub struct World {
     commands: Commands,
     instructions: prompt::Instructions,
     model: Option<Upstream>,
+    archive: Option<Destination>,
     author: Author,
     places: Places,
     repos: RepoPolicy,
@@ -204,6 +207,7 @@ impl World {
                 repo_config: options.repo_config,
             },
             model: settings.model.clone(),
+            archive: settings.archive.clone(),
             author: options.git_author.clone(),
             places,
             repos: settings.repos,
@@ -361,6 +365,7 @@ impl World {
             Effect::Start { .. } | Effect::Data | Effect::Setup(_) | Effect::Check(_) | Effect::Report { .. } => {
                 Ok(Probe::NotDone(Left::default()))
             }
+            Effect::Archive { patience, .. } => Ok(archive::probe(*patience)),
             Effect::Token { .. } => Ok(token::probe(self)),
             Effect::Clone { .. } => clone::probe(self, call).await,
             Effect::Agent(run) => agent::probe(self, run, call).await,
@@ -372,7 +377,10 @@ impl World {
 
     async fn carry_out(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
         // Nothing is told of a task before its `started`, and nothing after its verdict.
-        if !matches!(effect, Effect::Start { .. } | Effect::Report { .. }) {
+        if !matches!(
+            effect,
+            Effect::Start { .. } | Effect::Report { .. } | Effect::Archive { .. }
+        ) {
             self.forwarder.start(|| self.api_of_boot(call), call.boot);
         }
         match effect {
@@ -403,6 +411,18 @@ impl World {
             Effect::Push { work, head } => push::act(self, work, head).await,
             Effect::PullRequest { work, head } => pull_request::act(self, work, head, call).await,
             Effect::Report { verdict, claims } => report::act(self, verdict, *claims, call).await,
+            Effect::Archive {
+                verdict,
+                patience,
+                within_ms,
+            } => {
+                let order = archive::Order {
+                    verdict,
+                    patience: *patience,
+                    within_ms: *within_ms,
+                };
+                Ok(archive::act(self, &order, call).await)
+            }
         }
     }
 }

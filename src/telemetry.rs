@@ -11,6 +11,7 @@ mod exports;
 #[cfg(not(feature = "otlp"))]
 #[path = "telemetry/exports_left_out.rs"]
 mod exports;
+pub mod log_file;
 mod logs;
 mod metrics;
 #[cfg(feature = "otlp")]

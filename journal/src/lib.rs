@@ -100,7 +100,7 @@ pub use outside::{Holder, Stamp};
 pub use place::network_file_system;
 pub use problem::Problem;
 pub use rule::Rule;
-pub use snapshot::{Snapshot, Summary};
+pub use snapshot::{Snapshot, Summary, copy};
 pub use watch::{AppendEnd, Appended};
 
 /// SQLite's `application_id` of a journal: "RJNL".

@@ -1,7 +1,7 @@
 //! Reading a journal of the dead, of the living, or on read-only media: from a private copy.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, BufReader, ErrorKind, Read, Seek};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -69,19 +69,24 @@ impl Snapshot {
     }
 
     pub(crate) fn take_knowing(path: &Path, known: Known) -> Result<Self, ReadError> {
-        let place = Place::of(path).map_err(|error| {
-            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
-                ReadError::Absent
-            } else {
-                of_file(path)(error)
-            }
-        })?;
+        let place = place_of(path)?;
         let directory = tempfile::Builder::new()
             .prefix("journal-")
             .tempdir()
             .map_err(of_file(&std::env::temp_dir()))?;
         let copy = directory.path().join("journal.db");
-        let head = copy_steady(&place, &copy)?;
+        let head = copy_steady(&place, |part| {
+            let to = match part {
+                Part::Database => copy.clone(),
+                Part::Log => directory.path().join("journal.db-wal"),
+            };
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(to)
+        })?;
         let mut problems = Problems::default();
         let version = match head {
             FileHead::Absent => return Err(ReadError::Absent),
@@ -322,12 +327,51 @@ fn connect(copy: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// Copies the journal at `path`, byte for byte, into two files: the database, and its write-ahead log, which may have
+/// nothing in it. It may be written meanwhile, and held by this process: a copy is a clean prefix of it.
+///
+/// Nothing is looked at but the head of the file: what is damaged is copied with its damage.
+pub fn copy(path: &Path, database: &File, log: &File) -> Result<(), ReadError> {
+    let place = place_of(path)?;
+    let head = copy_steady(&place, |part| {
+        let mut file = match part {
+            Part::Database => database.try_clone()?,
+            Part::Log => log.try_clone()?,
+        };
+        file.set_len(0)?;
+        file.rewind()?;
+        Ok(file)
+    })?;
+    match head {
+        FileHead::Absent => Err(ReadError::Absent),
+        FileHead::Empty => Err(ReadError::Empty),
+        FileHead::Foreign(foreign) => Err(ReadError::NotAJournal(foreign)),
+        FileHead::Journal(_) => Ok(()),
+    }
+}
+
+fn place_of(path: &Path) -> Result<Place, ReadError> {
+    Place::of(path).map_err(|error| {
+        if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+            ReadError::Absent
+        } else {
+            of_file(path)(error)
+        }
+    })
+}
+
+/// The files of a copy.
+enum Part {
+    Database,
+    Log,
+}
+
 /// Copies until nothing moved meanwhile: a checkpoint between the two files would leave a log that does not
-/// belong to the database.
-fn copy_steady(place: &Place, copy: &Path) -> Result<FileHead, ReadError> {
+/// belong to the database. `into` opens what is copied into, with nothing in it.
+fn copy_steady(place: &Place, into: impl Fn(Part) -> io::Result<File>) -> Result<FileHead, ReadError> {
     for _ in 0..20 {
         let before = Mark::of(place)?;
-        let head = copy_once(place, copy)?;
+        let head = copy_once(place, &into)?;
         if before.same_but_for_more_rows(&Mark::of(place)?) {
             return Ok(head);
         }
@@ -335,28 +379,25 @@ fn copy_steady(place: &Place, copy: &Path) -> Result<FileHead, ReadError> {
     Err(ReadError::Unsteady)
 }
 
-fn copy_once(place: &Place, copy: &Path) -> Result<FileHead, ReadError> {
+fn copy_once(place: &Place, into: &impl Fn(Part) -> io::Result<File>) -> Result<FileHead, ReadError> {
     let Some(database) = place::open_shared(&place.database).map_err(of_file(&place.database))? else {
         return Ok(FileHead::Absent);
     };
     let head = FileHead::of(&database).map_err(of_file(&place.database))?;
     if matches!(head, FileHead::Journal(_)) {
-        copy_bytes(&database, copy).map_err(of_file(&place.database))?;
+        let to = into(Part::Database).map_err(of_file(&place.database))?;
+        copy_bytes(&database, to).map_err(of_file(&place.database))?;
+        // Opened also where there is none now: what an earlier round copied is not left beside another database.
+        let to = into(Part::Log).map_err(of_file(&place.log))?;
         if let Some(log) = place::open_unknown(&place.log).map_err(of_file(&place.log))? {
-            copy_bytes(&log, &copy.with_file_name("journal.db-wal")).map_err(of_file(&place.log))?;
+            copy_bytes(&log, to).map_err(of_file(&place.log))?;
         }
     }
     Ok(head)
 }
 
 /// Reads by position: the descriptor may be a living journal's own.
-fn copy_bytes(from: &File, to: &Path) -> io::Result<()> {
-    let mut to = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(to)?;
+fn copy_bytes(from: &File, mut to: File) -> io::Result<()> {
     let from = ByPosition { file: from, at: 0 };
     io::copy(&mut BufReader::with_capacity(256 * 1024, from), &mut to).map(drop)
 }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::CliError;
 use crate::config::state_home;
+use bundle::Found;
 use dump::Dump;
 use explain::Explain;
 use replay::Replay;
@@ -13,6 +14,7 @@ use tail::Tail;
 use verify::Verify;
 
 mod bodies;
+mod bundle;
 mod chronicle;
 mod dump;
 mod explain;
@@ -47,9 +49,10 @@ Examples:
   runner journal dump --format html --output post-mortem.html ./journal.db
   runner journal verify --journal ./journal.db
   runner journal tail --follow ./journal.db               as it grows, also while a runner holds it
-  runner journal replay ./journal.db")]
+  runner journal replay ./journal.db
+  runner journal verify ./my-task.tar.zst                 the journal in an archive (RUNNER_ARCHIVE_URL)")]
 pub(super) struct JournalCommand {
-    /// The journal [default: the newest on this machine]
+    /// The journal, or an archive of a task [default: the newest on this machine]
     #[arg(long, env = "RUNNER_JOURNAL", global = true, value_name = "PATH")]
     journal: Option<PathBuf>,
     #[command(subcommand)]
@@ -72,13 +75,13 @@ enum Verb {
 
 impl JournalCommand {
     pub(super) fn execute(self) -> Result<u8, CliError> {
-        let named = |path: &Option<PathBuf>| find(path.as_deref().or(self.journal.as_deref()));
+        let named = |path: &Option<PathBuf>| Found::at(find(path.as_deref().or(self.journal.as_deref()))?);
         match &self.verb {
-            Verb::Explain(explain) => explain.execute(&named(&explain.path)?),
-            Verb::Dump(dump) => dump.execute(&named(&dump.path)?),
-            Verb::Verify(verify) => verify.execute(&named(&verify.path)?),
-            Verb::Tail(tail) => tail.execute(&named(&tail.path)?),
-            Verb::Replay(replay) => replay.execute(&named(&replay.path)?),
+            Verb::Explain(explain) => named(&explain.path)?.look(|path| explain.execute(path)),
+            Verb::Dump(dump) => named(&dump.path)?.look(|path| dump.execute(path)),
+            Verb::Verify(verify) => named(&verify.path)?.look(|path| verify.execute(path)),
+            Verb::Tail(tail) => named(&tail.path)?.look(|path| tail.execute(path)),
+            Verb::Replay(replay) => named(&replay.path)?.look(|path| replay.execute(path)),
         }
     }
 }

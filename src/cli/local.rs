@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::CliError;
+use crate::adapters::archive::Destination;
 use crate::config::Settings;
 use crate::driver::{Clock, Term};
 use crate::machine::Exit;
@@ -56,6 +57,18 @@ pub(super) fn exports(settings: &Settings, redactor: &Redactor, metrics: &Metric
         redactor,
         metrics,
     )?)
+}
+
+/// Says at the start what would be said at the end: a folder that is not there takes no archive. It may come yet, as a volume
+/// does, and the task does not wait for it.
+pub(super) fn warn_of_archive(settings: &Settings) {
+    let folder = settings.archive.as_ref().and_then(Destination::folder);
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        tracing::warn!(
+            "RUNNER_ARCHIVE_URL names {}, which is no directory here: unless it is one by then, there will be no archive",
+            folder.display()
+        );
+    }
 }
 
 /// The system's clock.

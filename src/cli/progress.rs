@@ -164,6 +164,7 @@ fn did(fact: &Fact) -> String {
         Fact::Pushed => "pushed".to_owned(),
         Fact::PullRequest(pull_request) => format!("opened the pull request {}", pull_request.url),
         Fact::Reported { .. } => "reported".to_owned(),
+        Fact::Archived(archived) => format!("archived: {}", archived.to),
     }
 }
 
@@ -187,6 +188,7 @@ impl Observe for Progress {
                 Outcome::Failed { failure, cause, .. } | Outcome::GivenUp { failure, cause } => {
                     self.line(Mark::Failed, &format!("{failure}: {cause}"));
                 }
+                Outcome::Missed { cause } => self.line(Mark::Failed, &format!("{effect}: {cause}; the verdict stands")),
                 Outcome::Superseded => self.line(Mark::Failed, "the task was ended elsewhere"),
                 Outcome::Parked(_) => self.line(Mark::Left, "parked"),
             },

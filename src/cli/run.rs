@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::CliError;
-use super::local::{clock, exports, on_runtime, term, tidy};
+use super::local::{clock, exports, on_runtime, term, tidy, warn_of_archive};
 use super::progress::Progress;
 use crate::adapters::agent::AgentKind;
 use crate::config::{Options, Role, Settings, state_home};
@@ -25,7 +25,7 @@ use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::steps::{Told, World};
 use crate::task::{Task, TaskData, TaskRepo};
-use crate::telemetry::{Metrics, Status, Telemetry, system_clock};
+use crate::telemetry::{Metrics, Status, Telemetry, log_file, system_clock};
 use crate::text::printable;
 use crate::trace::Trace;
 use crate::{process, record};
@@ -285,6 +285,7 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     }
     holds_no_other_task(&settings, &id)?;
     settings.prepare_directories()?;
+    warn_of_archive(&settings);
     let embedded = |cause: String| CliError::Embedded {
         what: "the task API",
         cause,
@@ -309,6 +310,7 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     })?;
     opened.journal.watch(metrics.journal_watch());
     // Once the journal is ours: another run of this task does not lose its own.
+    log_file::keep_in(&settings.state_dir);
     let kept = Kept {
         data: data.clone(),
         agent: settings.options.agent,

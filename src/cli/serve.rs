@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::CliError;
-use super::local::{clock, exports, on_runtime, term, tidy};
+use super::local::{clock, exports, on_runtime, term, tidy, warn_of_archive};
 use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Observe, Parts};
 use crate::forwarder::Forwarder;
@@ -16,7 +16,7 @@ use crate::redact::Redactor;
 use crate::server::{self, Listener, router};
 use crate::steps::World;
 use crate::survival::{self, Ground};
-use crate::telemetry::{Metrics, Status, Telemetry};
+use crate::telemetry::{Metrics, Status, Telemetry, log_file};
 use crate::{process, record};
 
 /// How long what the agent did last may take to be told, where the task is left to the next start.
@@ -57,12 +57,15 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     let address = settings.options.listen;
     let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;
+    warn_of_archive(&settings);
     survival::log(&Ground::here(|name| std::env::var_os(name)).losses(&settings));
     let mut opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
         path: settings.journal.clone(),
         source,
     })?;
     opened.journal.watch(metrics.journal_watch());
+    // Before that, the directory was somebody else's for all that is known.
+    log_file::keep_in(&settings.state_dir);
     if let Ok(bound) = listener.local_addr() {
         tracing::info!("listening on {bound}");
     }

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Context as LayerContext, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::log_file;
 use crate::config::{LogFormat, LogOptions};
 use crate::machine::{Event, Finding, Note, Outcome, Run};
 use crate::redact::Redactor;
@@ -80,19 +81,16 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Logged<'_>, _: LayerContext<'_, S>) {
         let context = Context::current();
         let line = line::Draft::of(event);
-        let takers = TAKERS.read().unwrap_or_else(PoisonError::into_inner);
-        let mut shown = match self.form {
+        let shown = match self.form {
             Form::Person(colours) => Some(self.redactor.clean(pretty::render(&line, colours))),
             Form::Json => None,
         };
-        if shown.is_none() || !takers.is_empty() {
-            let line = line.finished(context.as_deref(), &self.redactor);
-            for taker in takers.iter() {
-                taker(&line);
-            }
-            shown.get_or_insert(line.json);
+        let line = line.finished(context.as_deref(), &self.redactor);
+        for taker in TAKERS.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            taker(&line);
         }
-        let mut shown = shown.unwrap_or_default();
+        log_file::line(&line.json);
+        let mut shown = shown.unwrap_or(line.json);
         shown.push('\n');
         // Where it cannot be written there is nobody to tell.
         drop(io::stderr().lock().write_all(shown.as_bytes()));
@@ -119,6 +117,7 @@ fn say(run: &Run, event: &Event) {
         Event::Ended { effect, outcome, .. } => match outcome {
             Outcome::Done { .. } => tracing::debug!("{effect} is done"),
             Outcome::Parked { .. } => tracing::info!("{effect} is parked"),
+            Outcome::Missed { cause } => tracing::warn!("{effect} failed, and is not tried again: {cause}"),
             Outcome::Superseded => tracing::warn!("the task was ended elsewhere"),
             Outcome::Retry { cause, .. } => tracing::warn!("{effect} will be tried again: {cause}"),
             Outcome::Failed { failure, cause, .. } | Outcome::GivenUp { failure, cause } => {

@@ -293,9 +293,10 @@ impl Spans {
         };
         let status = match outcome {
             Outcome::Done { .. } | Outcome::Superseded | Outcome::Parked(_) => Status::Unset,
-            Outcome::Retry { cause, .. } | Outcome::Failed { cause, .. } | Outcome::GivenUp { cause, .. } => {
-                Status::Error(cut(cause, CAUSE_LIMIT))
-            }
+            Outcome::Retry { cause, .. }
+            | Outcome::Failed { cause, .. }
+            | Outcome::GivenUp { cause, .. }
+            | Outcome::Missed { cause } => Status::Error(cut(cause, CAUSE_LIMIT)),
         };
         let ran = open.draft.attributes.outcome(open.effect, outcome);
         if let (Some(task), Outcome::Done { fact }) = (&mut self.task, outcome) {

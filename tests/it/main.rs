@@ -8,6 +8,7 @@
 )]
 
 mod agent_run;
+mod archive;
 mod attacks;
 mod canaries;
 mod check;

@@ -88,6 +88,48 @@ fn copies_made_while_rows_are_written_are_prefixes() {
 }
 
 #[test]
+fn a_copy_of_a_living_journal_is_whole_keeps_its_locks_and_is_made_again_over_an_older_one() {
+    let (directory, path) = place();
+    let mut journal = open(&path);
+    journal.append(0, &[boot()], &[]).unwrap();
+    let copied = directory.path().join("copied.db");
+    let file = |name: &std::path::Path| {
+        let mut options = fs::File::options();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(name)
+            .unwrap()
+    };
+    let (database, log) = (file(&copied), file(&directory.path().join("copied.db-wal")));
+    for seq in 2..20 {
+        journal.append(seq, &[note("1")], &[]).unwrap();
+        runner_journal::copy(&path, &database, &log).unwrap();
+        assert_eq!(
+            (verified(&copied).head, verified(&copied).whole()),
+            (journal.head(), true)
+        );
+    }
+    let said = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "snapshot::stranger", "--ignored", "--nocapture"])
+        .env(STRANGER, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("database is locked"), "the locks were dropped: {said}");
+    // A clean end empties the log: what is copied then has none of the old one beside it.
+    let head = journal.head();
+    journal.close().unwrap();
+    runner_journal::copy(&path, &database, &log).unwrap();
+    assert_eq!(log.metadata().unwrap().len(), 0);
+    assert_eq!((verified(&copied).head, verified(&copied).whole()), (head, true));
+    let absent = runner_journal::copy(&directory.path().join("absent.db"), &database, &log);
+    assert!(matches!(absent, Err(ReadError::Absent)));
+}
+
+#[test]
 fn what_is_no_journal_is_told_from_what_is_damaged() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("j.db");

@@ -8,9 +8,9 @@ use tempfile::TempDir;
 use super::post_mortem::PostMortem;
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{
-    Ack, AgentReport, Assignment, Checkout, CommandEnd, CommandRun, Cut, EffectName, Effort, Event, Fact, Failure,
-    Finding, Handover, Left, Millis, NoChanges, Note, OnTerm, Outcome, Plan, Policy, PullRequest, Run, Situation,
-    Stopping, TokenFacts, Trouble, Verdict, plan, transition,
+    Ack, AgentReport, Archiving, Assignment, Checkout, CommandEnd, CommandRun, Cut, EffectName, Effort, Event, Fact,
+    Failure, Finding, Handover, Left, Millis, NoChanges, Note, OnTerm, Outcome, Plan, Policy, PullRequest, Run,
+    Situation, Stopping, TokenFacts, Trouble, Verdict, plan, transition,
 };
 use crate::record;
 use crate::task::Task;
@@ -398,5 +398,6 @@ pub(in crate::cli) fn policy() -> Policy {
         max_boots: 5,
         no_changes: NoChanges::Fail,
         on_term: OnTerm::Report,
+        archive: Archiving::Off,
     }
 }

@@ -7,7 +7,7 @@ use strum::IntoEnumIterator;
 use crate::cli::journal::width::cut;
 use crate::cli::journal::words::one_line;
 use crate::ids::RepoUrl;
-use crate::machine::{EffectName, Effort, Policy, Run, State};
+use crate::machine::{Archiving, EffectName, Effort, Policy, Run, State};
 
 /// Room before the second and the third line: they belong to the first.
 const INDENT: &str = "       ";
@@ -111,6 +111,7 @@ fn to_come(run: &Run, now: EffectName, policy: &Policy) -> Vec<EffectName> {
         .filter(|effect| match effect {
             EffectName::Setup => policy.setup,
             EffectName::Check => policy.check,
+            EffectName::Archive => policy.archive == Archiving::On,
             // A path has no forge.
             EffectName::PullRequest => !local,
             EffectName::Start
@@ -143,6 +144,7 @@ fn doing(effect: EffectName) -> &'static str {
         EffectName::Push => "pushing",
         EffectName::PullRequest => "opening the pull request",
         EffectName::Report => "reporting",
+        EffectName::Archive => "archiving",
     }
 }
 
@@ -159,6 +161,7 @@ fn noun(effect: EffectName) -> &'static str {
         EffectName::Push => "push",
         EffectName::PullRequest => "pull request",
         EffectName::Report => "report",
+        EffectName::Archive => "archive",
     }
 }
 

@@ -193,6 +193,7 @@ fn result(outcome: &Outcome) -> &'static str {
         Outcome::Retry { .. } => "retry",
         Outcome::Failed { .. } => "failed",
         Outcome::GivenUp { .. } => "given_up",
+        Outcome::Missed { .. } => "missed",
         Outcome::Superseded => "superseded",
         Outcome::Parked { .. } => "parked",
     }
@@ -201,7 +202,11 @@ fn result(outcome: &Outcome) -> &'static str {
 fn failure(outcome: &Outcome) -> Option<Failure> {
     match outcome {
         Outcome::Failed { failure, .. } | Outcome::GivenUp { failure, .. } => Some(*failure),
-        Outcome::Done { .. } | Outcome::Retry { .. } | Outcome::Superseded | Outcome::Parked { .. } => None,
+        Outcome::Done { .. }
+        | Outcome::Retry { .. }
+        | Outcome::Missed { .. }
+        | Outcome::Superseded
+        | Outcome::Parked { .. } => None,
     }
 }
 
@@ -215,6 +220,7 @@ fn model(outcome: &Outcome) -> Option<&str> {
         Outcome::Done { .. }
         | Outcome::Retry { .. }
         | Outcome::GivenUp { .. }
+        | Outcome::Missed { .. }
         | Outcome::Superseded
         | Outcome::Parked { .. } => None,
     };

@@ -99,6 +99,7 @@ impl Attributes {
             Outcome::Retry { .. } => ("retry", "error"),
             Outcome::Failed { failure, .. } => ("failed", result_of(*failure)),
             Outcome::GivenUp { .. } => ("given_up", "error"),
+            Outcome::Missed { .. } => ("missed", "failure"),
             Outcome::Superseded => ("superseded", "cancellation"),
             Outcome::Parked(_) => ("parked", "cancellation"),
         };
@@ -126,7 +127,8 @@ impl Attributes {
                     | Fact::HandedOver(_)
                     | Fact::Pushed
                     | Fact::PullRequest(_)
-                    | Fact::Reported { .. } => 0,
+                    | Fact::Reported { .. }
+                    | Fact::Archived(_) => 0,
                 }
             }
             Outcome::Retry {
@@ -154,7 +156,7 @@ impl Attributes {
                 self.set("error.type", failure.to_string());
                 0
             }
-            Outcome::Superseded => 0,
+            Outcome::Missed { .. } | Outcome::Superseded => 0,
             Outcome::Parked(left) => {
                 self.effort(&left.effort);
                 left.effort.ran_ms
@@ -192,6 +194,10 @@ impl Attributes {
                 self.set("runner.pull_request.url", pull_request.url.as_str());
             }
             Fact::Reported { ack } => self.set("runner.ack", ack_name(*ack)),
+            Fact::Archived(archived) => self.set(
+                "runner.archive.bytes",
+                i64::try_from(archived.bytes).unwrap_or(i64::MAX),
+            ),
             Fact::Token(_) | Fact::AgentEnded(_) | Fact::Pushed => {}
         }
     }
@@ -301,7 +307,8 @@ fn done(fact: &Fact) -> &'static str {
         | Fact::HandedOver(_)
         | Fact::Pushed
         | Fact::PullRequest(_)
-        | Fact::Reported { .. } => "success",
+        | Fact::Reported { .. }
+        | Fact::Archived(_) => "success",
     }
 }
 

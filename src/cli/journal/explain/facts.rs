@@ -100,6 +100,7 @@ pub(super) fn doing(effect: EffectName) -> &'static str {
         EffectName::Push => "it pushed the branch",
         EffectName::PullRequest => "it opened the pull request",
         EffectName::Report => "it reported the verdict",
+        EffectName::Archive => "it archived the task",
     }
 }
 
@@ -117,6 +118,7 @@ pub(super) fn noun(effect: EffectName) -> &'static str {
         EffectName::Push => "the push",
         EffectName::PullRequest => "the pull request",
         EffectName::Report => "the report",
+        EffectName::Archive => "the archive",
     }
 }
 
