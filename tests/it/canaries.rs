@@ -504,7 +504,7 @@ async fn a_planted_secret_is_found_in_output_arguments_environments_requests_and
     let way_out = WayOut::start(PROXY, vec![("told.example", told.base())]).await;
     let proxy = reqwest::Proxy::http(format!("http://{}", way_out.authority())).unwrap();
     // It installs what TLS is made with, where no other test of this process has.
-    drop(crate::harness::client());
+    drop(client());
     let asking = reqwest::Client::builder()
         .proxy(proxy.basic_auth(USER, PROXY))
         .build()
