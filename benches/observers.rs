@@ -56,7 +56,7 @@ fn observer(endpoint: Option<&str>) -> Result<Option<Box<dyn Observe>>> {
         provider: None,
         model: None,
     };
-    let exports = Exports::start(env, None, dir.path(), agent, &Redactor::new())?;
+    let exports = Exports::start(env, None, dir.path(), agent, &Redactor::new(), &Metrics::new())?;
     let opened = Journal::open(&dir.path().join("journal.db"), &record::machine())?;
     let observer = exports.observer(&opened);
     opened.journal.close()?;

@@ -209,6 +209,11 @@ pub struct Options {
     #[arg(long, env = "RUNNER_TERM_GRACE", default_value = "20s", value_parser = duration, value_name = "DURATION")]
     pub term_grace: Duration,
 
+    /// How long the process stays at most once the task is over, so that `/metrics` is scraped once more: it ends with that
+    /// scrape, or when it is told to stop [default: not at all]
+    #[arg(long, env = "RUNNER_METRICS_LINGER", value_parser = duration, value_name = "DURATION")]
+    pub metrics_linger: Option<Duration>,
+
     /// What a change may not touch: globs for paths from the root, comma-separated; an empty one allows all
     #[arg(long, env = "RUNNER_PROTECTED_PATHS", default_value = PROTECTED_BY_DEFAULT, value_parser = protected_paths, value_name = "GLOBS")]
     pub protected_paths: ProtectedPaths,

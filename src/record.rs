@@ -65,7 +65,7 @@ pub enum RowError {
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
     /// The state that was entered is not the one that the events before lead to.
-    #[error("it enters {written}, and the rows before lead to {replayed:?}")]
+    #[error("it enters {written}, and the rows before lead to {}", replayed.map_or("no state", Into::into))]
     OtherState {
         /// What the row says.
         written: String,
@@ -84,6 +84,19 @@ pub enum RowError {
     /// The verdict cannot be read back.
     #[error(transparent)]
     Verdict(#[from] UnreadableVerdict),
+}
+
+impl RowError {
+    /// Whether a machine of a later program could take the row: it names what this one does not have.
+    pub fn is_of_a_newer_machine(&self) -> bool {
+        match self {
+            Self::UnknownName(_) => true,
+            Self::OtherState { written, .. } => written.parse::<StateName>().is_err(),
+            // serde_json has no other way of telling.
+            Self::Body(error) => error.is_data() && error.to_string().starts_with("unknown variant"),
+            Self::Illegal(_) | Self::UnfoundedAck | Self::MissingBlob | Self::Task(_) | Self::Verdict(_) => false,
+        }
+    }
 }
 
 /// The rows that an event stands in, and the payloads beside them.
@@ -429,4 +442,21 @@ fn read_fact(body: FactBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> 
         FactBody::PullRequest(pull_request) => Fact::PullRequest(pull_request),
         FactBody::Reported { ack } => Fact::Reported { ack },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_does_not_follow_is_named_for_a_person() {
+        let refused = |replayed| RowError::OtherState {
+            written: "Cloned".to_owned(),
+            replayed,
+        };
+        let said = refused(Some(StateName::TokenIssued)).to_string();
+        assert_eq!(said, "it enters Cloned, and the rows before lead to TokenIssued");
+        let said = refused(None).to_string();
+        assert_eq!(said, "it enters Cloned, and the rows before lead to no state");
+    }
 }

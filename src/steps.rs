@@ -24,7 +24,7 @@ use crate::redact::Redactor;
 use crate::sandbox::{self, InForce};
 use crate::seal::{Seal, SealError, Sealed};
 use crate::secret::Secret;
-use crate::telemetry::system_clock;
+use crate::telemetry::{Metrics, system_clock};
 use crate::text::cut;
 use crate::trace::{Sampling, TaskTrace, Trace};
 
@@ -72,6 +72,7 @@ pub struct World {
     api_at: Option<ApiUrl>,
     sampling: Sampling,
     watch: Watch,
+    metrics: Metrics,
     forwarder: Forwarder,
     notes: Mutex<Vec<Note>>,
     rules: Rules,
@@ -220,6 +221,7 @@ impl World {
             api_at: None,
             sampling: Sampling::default(),
             watch: Arc::new(|_| {}),
+            metrics: Metrics::new(),
             forwarder,
             notes: Mutex::new(Vec::new()),
             rules: Rules {
@@ -249,6 +251,13 @@ impl World {
     #[must_use]
     pub fn with_watch(mut self, watch: Watch) -> Self {
         self.watch = watch;
+        self
+    }
+
+    /// Counts here what no row of the journal says.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
         self
     }
 
@@ -317,7 +326,12 @@ impl World {
             .map_err(|e| unavailable(e.to_string()))?
             .map_err(|e| unavailable(e.to_string()))?;
         let wanted = self.allowance.ports.wanted();
-        sandbox::decide(self.sandbox, &rights, &wanted).map_err(|e| unavailable(e.to_string()))
+        let decided = sandbox::decide(self.sandbox, &rights, &wanted);
+        // Of each start: the journal has a note of the first one alone.
+        let in_force = decided.as_ref().ok().and_then(Option::as_ref);
+        self.metrics
+            .sandboxed(self.sandbox, &wanted, in_force.map(|sandbox| &sandbox.rights));
+        decided.map_err(|e| unavailable(e.to_string()))
     }
 
     fn note(&self, note: Note) {

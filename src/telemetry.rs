@@ -20,7 +20,7 @@ mod status;
 
 pub use exports::Exports;
 pub use logs::{Line, also_to, log_to_stderr};
-pub use metrics::Metrics;
+pub use metrics::{Declared, ExposedFamily, Exposition, Kind, Metrics, Sample, classic};
 pub use status::{Status, VerdictStatus};
 
 /// RFC 3339 with milliseconds, in UTC.

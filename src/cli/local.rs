@@ -13,7 +13,7 @@ use crate::config::Settings;
 use crate::driver::{Clock, Term};
 use crate::machine::Exit;
 use crate::redact::Redactor;
-use crate::telemetry::{Exports, system_clock};
+use crate::telemetry::{Exports, Metrics, system_clock};
 
 /// Two workers beside this thread, which is the driver's: it may wait for a disk, and the listener may not.
 pub(super) fn on_runtime<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
@@ -44,11 +44,18 @@ pub(super) fn tidy(exit: Exit, settings: &Settings) {
 }
 
 /// What goes to a collector, where OpenTelemetry's variables name one. On a runtime.
-pub(super) fn exports(settings: &Settings, redactor: &Redactor) -> Result<Exports, CliError> {
+pub(super) fn exports(settings: &Settings, redactor: &Redactor, metrics: &Metrics) -> Result<Exports, CliError> {
     let env = |name: &str| std::env::var_os(name);
     let ca_file = settings.options.ca_file.clone();
     let agent = settings.agent_identity();
-    Ok(Exports::start(env, ca_file, &settings.state_dir, agent, redactor)?)
+    Ok(Exports::start(
+        env,
+        ca_file,
+        &settings.state_dir,
+        agent,
+        redactor,
+        metrics,
+    )?)
 }
 
 /// The system's clock.

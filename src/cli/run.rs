@@ -294,18 +294,20 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
         .map_err(|e| embedded(e.to_string()))?;
     // What has no token needs none: a repository that is a path.
     let token = token.unwrap_or_else(|| Secret::new("none-needed"));
-    let progress = Progress::new(redactor.clone());
-    let metrics = Metrics::new();
+    let progress = Progress::new(redactor.clone(), settings.policy());
+    let metrics = Metrics::of(&settings);
     let forwarder = Forwarder::new(clock(), metrics.clone());
-    let exports = exports(&settings, redactor)?;
+    let exports = exports(&settings, redactor, &metrics)?;
     let world = World::new(&settings, redactor.clone(), forwarder.clone())?
         .with_api_at(api.api_url().clone())
         .with_sampling(exports.sampling())
-        .with_watch(progress.watch());
-    let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
+        .with_watch(progress.watch())
+        .with_metrics(metrics.clone());
+    let mut opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
         path: settings.journal.clone(),
         source,
     })?;
+    opened.journal.watch(metrics.journal_watch());
     // Once the journal is ours: another run of this task does not lose its own.
     let kept = Kept {
         data: data.clone(),

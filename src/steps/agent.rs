@@ -253,7 +253,9 @@ async fn model_proxy(world: &World, run: &AgentRun, files: &Files) -> Result<Opt
         files.account.clone(),
         world.redactor.clone(),
     );
-    proxy.await.map(Some).map_err(|error| not_started(&error.to_string()))
+    let proxy = proxy.await.map_err(|error| not_started(&error.to_string()))?;
+    proxy.tell(world.metrics.model_watch());
+    Ok(Some(proxy))
 }
 
 /// What may still be spent, after all earlier attempts.

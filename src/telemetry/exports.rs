@@ -1,4 +1,4 @@
-//! What leaves the process for a collector, where the environment names one: spans and the log.
+//! What leaves the process for a collector, where the environment names one: spans, the log and metrics.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tracing::Level;
 
 use super::logs;
+use super::metrics::{Metrics, Push};
 use super::otlp::delivery::{Delivery, Intake, Tally};
 use super::otlp::sent::Sent;
 use super::otlp::{Otlp, Signal};
@@ -32,6 +33,7 @@ struct On {
     sent: Sent,
     spans: Option<(Arc<Mutex<Spans>>, Delivery<Span>)>,
     lines: Option<Delivery<logs::Line>>,
+    metrics: Option<Push>,
 }
 
 impl Exports {
@@ -42,11 +44,12 @@ impl Exports {
         state_dir: &Path,
         agent: AgentIdentity,
         redactor: &Redactor,
+        metrics: &Metrics,
     ) -> Result<Self, HttpSetupError> {
         let Some(otlp) = Otlp::from_env(env, ca_file, redactor)? else {
             return Ok(Self(None));
         };
-        let otlp = Arc::new(otlp);
+        let otlp = Arc::new(otlp.counted_by(metrics.clone()));
         let sent = Sent::in_dir(state_dir);
         let spans = otlp.sends(Signal::Traces).then(|| {
             let delivery = Delivery::start(Arc::clone(&otlp), Some(sent.clone()));
@@ -62,11 +65,14 @@ impl Exports {
             });
             delivery
         });
+        let metrics = otlp.sends(Signal::Metrics);
+        let metrics = metrics.then(|| Push::start(Arc::clone(&otlp), otlp.metrics().clone()));
         Ok(Self(Some(On {
             otlp,
             sent,
             spans,
             lines,
+            metrics,
         })))
     }
 
@@ -113,6 +119,10 @@ impl Exports {
         };
         let lines = async { Some(on.lines?.close(deadline).await) };
         let (spans, lines) = tokio::join!(spans, lines);
+        // Last, so that they count what became of the others.
+        if let Some(metrics) = on.metrics {
+            metrics.close(deadline).await;
+        }
         for (what, tally) in [(Signal::Traces, spans), (Signal::Logs, lines)] {
             if let Some(Tally { sent, dropped }) = tally.filter(|tally| tally.dropped > 0) {
                 tracing::warn!(sent, dropped, "the collector did not get all {what}");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use runner_journal::Opened;
 
+use super::metrics::Metrics;
 use super::spans::AgentIdentity;
 use crate::adapters::http::HttpSetupError;
 use crate::driver::Observe;
@@ -22,6 +23,7 @@ impl Exports {
         _: &Path,
         _: AgentIdentity,
         _: &Redactor,
+        _: &Metrics,
     ) -> Result<Self, HttpSetupError> {
         let endpoints =
             ["", "_TRACES", "_METRICS", "_LOGS"].map(|signal| format!("OTEL_EXPORTER_OTLP{signal}_ENDPOINT"));

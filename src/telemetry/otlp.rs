@@ -16,10 +16,12 @@ use prost::Message;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use reqwest::{Client, StatusCode};
 use serde::Serialize;
+use strum::IntoEnumIterator;
 use thiserror::Error;
 
 use crate::adapters::http::{self, ExchangeError, HttpOptions, HttpSetupError, Proxies, TransportError};
 use crate::redact::Redactor;
+use crate::telemetry::Metrics;
 use crate::text::excerpt;
 use crate::trace::Sampler;
 
@@ -30,6 +32,7 @@ pub(super) mod sent;
 mod settings;
 
 pub use messages::scope;
+pub(in crate::telemetry) use messages::{attribute, nanos};
 use settings::{Compression, Destination, Encoding, Settings};
 pub use settings::{Pace, Signal};
 
@@ -41,6 +44,7 @@ pub struct Otlp {
     settings: Settings,
     resource: Resource,
     clients: Clients,
+    metrics: Metrics,
 }
 
 /// Requests to a collector on this machine go past the proxies.
@@ -111,6 +115,7 @@ impl Otlp {
         Ok(Some(Self {
             resource: resource::from_env(&env),
             settings,
+            metrics: Metrics::new(),
             clients: Clients {
                 by_environment: client(Proxies::Environment)?,
                 direct: client(Proxies::Direct)?,
@@ -143,8 +148,33 @@ impl Otlp {
         self.settings.metric_interval
     }
 
+    /// Counts here what becomes of requests and items.
+    #[must_use]
+    pub fn counted_by(self, metrics: Metrics) -> Self {
+        for signal in Signal::iter().filter(|signal| self.sends(*signal)) {
+            metrics.export_begins(signal.into());
+        }
+        Self { metrics, ..self }
+    }
+
+    /// Where what becomes of requests and items is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Sends one request, once. It takes no longer than the time-outs say, whatever the collector does.
     pub async fn post(&self, signal: Signal, message: &impl Payload) -> Result<Taken, PostError> {
+        let posted = self.exchange(signal, message).await;
+        let result = match &posted {
+            Ok(_) => "taken",
+            Err(PostError::Again { .. }) => "failed",
+            Err(PostError::Refused { .. } | PostError::NotSent(_)) => "refused",
+        };
+        self.metrics.export_ended(signal.into(), result);
+        posted
+    }
+
+    async fn exchange(&self, signal: Signal, message: &impl Payload) -> Result<Taken, PostError> {
         let Some(to) = self.settings.destination(signal) else {
             return Err(PostError::NotSent(signal));
         };

@@ -1,6 +1,7 @@
 //! What a collector gets: from a real OTLP receiver where `RUNNER_TEST_OTELTAP` names one, and what a bad one can do to a task.
 
 mod collector;
+mod metrics;
 mod tap;
 
 use std::collections::BTreeSet;

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use url::Url;
 
-use super::meter::{Counted, Meter, Spent};
+use super::meter::{Counted, Follow, Meter, Spent};
 use super::{Access, ModelKey, Upstream};
 use crate::adapters::agent::MicroUsd;
 use crate::adapters::http::{HttpOptions, HttpSetupError, Proxies, build_streaming_client, whole_text};
@@ -134,6 +134,11 @@ impl Proxy {
             meter,
             serving: tokio::spawn(serve(listener, door)),
         })
+    }
+
+    /// Tells of each request from now on. Only the first call counts.
+    pub fn tell(&self, follow: Follow) {
+        self.meter.tell(follow);
     }
 
     /// What the agent gets.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::sent::Sent;
 use super::{Otlp, Pace, Payload, PostError, Signal, messages};
+use crate::telemetry::Metrics;
 use crate::telemetry::logs::Line;
 use crate::telemetry::spans::Span;
 use crate::trace::SpanId;
@@ -95,6 +96,7 @@ struct Shared<T> {
     pace: Pace,
     queue: Mutex<Queue<T>>,
     changed: Notify,
+    metrics: Metrics,
 }
 
 struct Queue<T> {
@@ -115,6 +117,7 @@ impl<T: Item> Intake<T> {
         let size = item.size();
         if queue.closing || queue.items.len() >= self.0.pace.queue || queue.bytes + size > BYTES {
             queue.tally.dropped += 1;
+            self.0.count_dropped(1);
             return;
         }
         queue.bytes += size;
@@ -130,6 +133,10 @@ impl<T: Item> Intake<T> {
 }
 
 impl<T: Item> Shared<T> {
+    fn count_dropped(&self, items: u64) {
+        self.metrics.export_dropped(T::SIGNAL.into(), items);
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue<T>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -222,6 +229,7 @@ impl<T: Item> Delivery<T> {
                 tally: Tally::default(),
             }),
             changed: Notify::new(),
+            metrics: otlp.metrics().clone(),
         });
         let sending = tokio::spawn(send(otlp, Arc::clone(&shared), sent));
         Self {
@@ -242,7 +250,9 @@ impl<T: Item> Delivery<T> {
             self.sending.abort();
         }
         let mut queue = self.intake.0.queue();
-        queue.tally.dropped += queue.items.len() as u64 + queue.under_way;
+        let left = queue.items.len() as u64 + queue.under_way;
+        queue.tally.dropped += left;
+        self.intake.0.count_dropped(left);
         queue.items.clear();
         queue.tally
     }
@@ -271,6 +281,7 @@ async fn send<T: Item>(otlp: Arc<Otlp>, shared: Arc<Shared<T>>, sent: Option<Sen
             queue.under_way = 0;
             queue.tally.sent += taken;
             queue.tally.dropped += count - taken;
+            shared.count_dropped(count - taken);
         }
         if came == Came::Nobody {
             // It was the last try: what is left is the next start's.

@@ -23,7 +23,7 @@ const HAS_IS_REMOTE: u32 = 0x100;
 const IS_REMOTE: u32 = 0x200;
 
 /// An attribute, as OTLP has it.
-pub(super) fn attribute(name: impl Into<String>, value: Value) -> KeyValue {
+pub(in crate::telemetry) fn attribute(name: impl Into<String>, value: Value) -> KeyValue {
     let value = match value {
         Value::Text(text) => AnyValueKind::StringValue(text),
         Value::Int(number) => AnyValueKind::IntValue(number),
@@ -123,7 +123,7 @@ fn attributes(all: &[(&'static str, Value)]) -> Vec<KeyValue> {
 }
 
 /// Nanoseconds since the Unix epoch; nothing was before it.
-fn nanos(at: Millis) -> u64 {
+pub(in crate::telemetry) fn nanos(at: Millis) -> u64 {
     u64::try_from(at).unwrap_or_default().saturating_mul(1_000_000)
 }
 

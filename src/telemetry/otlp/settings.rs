@@ -20,7 +20,7 @@ const TIMEOUT_LIMIT: Duration = Duration::from_mins(5);
 const QUEUE_LIMIT: usize = 65_536;
 
 /// What is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumIter)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumIter, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum Signal {
     /// Spans.

@@ -26,6 +26,8 @@ pub(super) struct Tap {
 pub(super) struct Received {
     pub(super) spans: Vec<Span>,
     pub(super) logs: Vec<Record>,
+    /// As OTLP's JSON has them.
+    pub(super) metrics: Vec<Value>,
 }
 
 #[derive(Debug)]
@@ -124,6 +126,13 @@ impl Received {
         let Ok(item) = serde_json::from_str::<Value>(line) else {
             return;
         };
+        if ["gauge", "sum", "histogram"]
+            .iter()
+            .any(|data| item.get(data).is_some())
+        {
+            self.metrics.push(item);
+            return;
+        }
         let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
         let attributes = item["attributes"].as_array().into_iter().flatten();
         let attributes = attributes
