@@ -49,7 +49,7 @@ impl PostMortem {
                 }
                 story.before(row, &run);
                 match record::step(&mut run, row, &mut blob) {
-                    Ok(()) => story.after(row, &run),
+                    Ok(_) => story.after(row, &run),
                     Err(cause) => refused = Some(Refused::of(row.seq, &cause, &snapshot)),
                 }
             })
