@@ -103,14 +103,14 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     if let Ok(exit) = &exit {
         tidy(*exit, &settings);
     }
+    // Before the listener goes, since /healthz answers to the last moment.
+    exports.close().await;
     if let Some(patience) = settings.options.metrics_linger {
         last_scrape(&metrics, patience, told).await;
     }
     // Who waits for an answer gets it: without this, a 503 was lost with the process that it speaks of.
     drop(end);
     drop(tokio::time::timeout(LAST_ANSWERS, serving).await);
-    // Last, when nobody waits for anything any more.
-    exports.close().await;
     Ok(exit?.code())
 }
 

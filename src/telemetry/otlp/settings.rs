@@ -108,8 +108,6 @@ impl fmt::Debug for Destination {
 pub struct Pace {
     /// The longest that one waits for others.
     pub delay: Duration,
-    /// The longest that a request may take.
-    pub timeout: Duration,
     /// How many may wait. What comes when there are as many is dropped, and counted.
     pub queue: usize,
     /// How many go into one request.
@@ -190,7 +188,6 @@ impl Settings {
 /// The specification's defaults.
 const SPANS: Pace = Pace {
     delay: Duration::from_secs(5),
-    timeout: Duration::from_secs(30),
     queue: 2048,
     batch: 512,
 };
@@ -200,6 +197,7 @@ const RECORDS: Pace = Pace {
 };
 const METRIC_INTERVAL: Duration = Duration::from_mins(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
 struct Reader<'a> {
     env: &'a dyn Fn(&str) -> Option<OsString>,
@@ -276,7 +274,7 @@ impl Reader<'_> {
             Signal::Logs => "OTEL_BLRP_EXPORT_TIMEOUT",
             Signal::Metrics => "OTEL_METRIC_EXPORT_TIMEOUT",
         };
-        let export = self.millis(pace, SPANS.timeout);
+        let export = self.millis(pace, EXPORT_TIMEOUT);
         Some(Destination {
             url,
             headers,
@@ -422,7 +420,6 @@ impl Reader<'_> {
         let batch = self.count(&format!("{prefix}_MAX_EXPORT_BATCH_SIZE"), default.batch);
         Pace {
             delay: self.millis(&format!("{prefix}_SCHEDULE_DELAY"), default.delay),
-            timeout: default.timeout,
             queue,
             batch: batch.min(queue),
         }
