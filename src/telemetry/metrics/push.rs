@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Duration, Instant, interval_at};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval_at};
 
 use super::otlp::{Span, request};
 use super::{Exposition, Metrics};
@@ -13,6 +13,9 @@ use crate::telemetry::system_clock;
 
 /// How long is waited at the end before another try.
 const PAUSE: Duration = Duration::from_millis(250);
+
+/// They are sent no more often than this.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 /// The task that sends them.
 pub(in crate::telemetry) struct Push {
@@ -46,8 +49,10 @@ enum Trouble {
 
 /// Each request has all there is to say: one that is lost is made up for by the next, but for the last.
 async fn send(otlp: Arc<Otlp>, metrics: Metrics, mut closed: watch::Receiver<bool>) {
-    let every = otlp.metric_interval();
+    // One that is no time at all would be a storm.
+    let every = otlp.metric_interval().max(SHORTEST);
     let mut ticks = interval_at(Instant::now() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut trouble = Trouble::None;
     loop {
         tokio::select! {
@@ -55,8 +60,13 @@ async fn send(otlp: Arc<Otlp>, metrics: Metrics, mut closed: watch::Receiver<boo
             // Whoever would close it has gone: that is the end, too.
             _ = closed.wait_for(|closing| *closing) => break,
         }
+        // A collector that says nothing does not take the time of the last request, which has all that this one has.
+        let came = tokio::select! {
+            came = once(&otlp, &metrics) => came,
+            _ = closed.wait_for(|closing| *closing) => break,
+        };
         // Said once, until they are taken again.
-        match (once(&otlp, &metrics).await, trouble) {
+        match (came, trouble) {
             (Err(error), Trouble::None) => {
                 tracing::warn!("metrics are not taken by the collector: {error}");
                 trouble = Trouble::Said;

@@ -32,11 +32,11 @@ async fn a_collector_gets_at_the_end_what_a_scraper_got_by_name_value_and_bucket
     serving.assign(&outside.assignment()).await;
     let (scrapes, code) = scrape_to_the_end(&mut serving).await;
     assert_eq!(code, Some(0), "{}", serving.log());
-    let scraped = Exposition::read(scrapes.last().unwrap()).unwrap();
+    let text = Exposition::read(scrapes.last().unwrap()).unwrap();
     let received = tap.until(|received| !received.metrics.is_empty()).await;
 
     let mut expected = Series::new();
-    for family in scraped.families.iter().filter(|f| !GOES_ON.contains(&f.name.as_str())) {
+    for family in text.families.iter().filter(|f| !GOES_ON.contains(&f.name.as_str())) {
         expected.extend(scraped_series(family));
     }
     let mut found = Series::new();
@@ -53,7 +53,7 @@ async fn a_collector_gets_at_the_end_what_a_scraper_got_by_name_value_and_bucket
     let sum = &one("runner_effect_attempts")["sum"];
     assert_eq!(sum["isMonotonic"], true, "{sum}");
     let point = &sum["dataPoints"][0];
-    let started = scraped.family("process_start_time_seconds").unwrap().samples[0].value;
+    let started = text.family("process_start_time_seconds").unwrap().samples[0].value;
     let from = number(&point["startTimeUnixNano"]) / 1e9;
     assert!((from - started).abs() < 0.1, "{from} and {started}");
     assert!(number(&point["timeUnixNano"]) > number(&point["startTimeUnixNano"]));

@@ -1,4 +1,4 @@
-//! A real OTLP receiver, `oteltap` of the Python Package Index, which prints what it gets, an item a line.
+//! A real OTLP receiver, the Python package `oteltap`, which prints what it gets, an item a line.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
