@@ -39,6 +39,7 @@ fn main() -> Result<()> {
 }
 
 /// What is hoped for, of the time on the clock.
+#[derive(Clone, Copy)]
 enum Aim {
     None,
     Seconds(f64),
@@ -46,11 +47,11 @@ enum Aim {
 }
 
 impl Aim {
-    fn met(&self, took: f64, printed: u64) -> &'static str {
+    fn met(self, took: f64, printed: u64) -> &'static str {
         match self {
             Self::None => "-",
-            Self::Seconds(most) if took < *most => "met",
-            Self::MegabytesASecond(least) if megabytes(printed) / took >= *least => "met",
+            Self::Seconds(most) if took < most => "met",
+            Self::MegabytesASecond(least) if megabytes(printed) / took >= least => "met",
             Self::Seconds(_) | Self::MegabytesASecond(_) => "missed",
         }
     }

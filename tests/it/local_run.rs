@@ -503,7 +503,7 @@ fn the_demo_runs_for_a_newcomer_and_says_where_the_journal_is() {
     let dump = said(person.dress(as_somebody(&program)).args(&look[1..]));
     assert_eq!((dump.code, dump.stderr.as_str()), (Some(0), ""));
     assert!(
-        dump.stdout.contains("· Reported ·") && dump.stdout.contains("=> PrOpened"),
+        dump.stdout.contains("· Reported ·") && dump.stdout.contains("→ PrOpened"),
         "{}",
         dump.stdout
     );

@@ -53,7 +53,7 @@ impl Terminal {
     }
 
     fn shows(&self) -> String {
-        self.screen.lock().unwrap().screen().contents()
+        lines_of(self.screen.lock().unwrap().screen())
     }
 
     /// Waits until the screen is so.
@@ -73,14 +73,20 @@ impl Terminal {
     fn in_the_end(mut self) -> (Option<i32>, String) {
         let status = self.child.wait().unwrap();
         self.reader.join().unwrap();
-        let shown = self.screen.lock().unwrap().screen().contents();
+        let shown = lines_of(self.screen.lock().unwrap().screen());
         (status.code(), shown)
     }
 }
 
-/// What an agent says that means no good.
-const SAYS: &str = "cat > /dev/null; printf 'I look around\\n'; printf '\\033[2J\\033[H\\342\\200\\256gone \
-     ghp_0123456789abcdefghijABCDEFGHIJ012345 and a long rest that no terminal has room for, which goes on\\n'; ";
+/// Each line of a screen by itself: one that was filled to its end is not joined with the next.
+fn lines_of(screen: &vt100::Screen) -> String {
+    let (_, columns) = screen.size();
+    let lines: Vec<String> = screen.rows(0, columns).map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n").trim_end().to_owned()
+}
+
+/// What an agent says that means no good, in Claude's stream format.
+const SAYS: &str = r#"cat > /dev/null; say() { printf '{"type":"assistant","message":{"content":[{"type":"text","text":"%s"}]}}\n' "$1"; }; say 'I look around'; say '\u001b[2J\u001b[H\u202egone ghp_0123456789abcdefghijABCDEFGHIJ012345 and a long rest that no terminal has room for'; "#;
 /// Until it is let go on.
 const WAITS: &str = "until [ -e \"$HOME/go\" ]; do sleep 0.02; done; ";
 

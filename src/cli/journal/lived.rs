@@ -335,7 +335,7 @@ impl Lived {
     }
 
     /// The journal of this life, and what is read of it.
-    pub(in crate::cli) fn post_mortem(&self) -> (TempDir, PostMortem) {
+    pub(in crate::cli::journal) fn post_mortem(&self) -> (TempDir, PostMortem) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.db");
         self.write(&path);
