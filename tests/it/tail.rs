@@ -10,7 +10,7 @@ use runner_journal::{Entry, Journal};
 use serde_json::Value;
 
 use crate::frozen::thaw;
-use crate::harness::{Bench, Outside, RUNNER, Serving, WAITING_AGENT, until};
+use crate::harness::{Bench, NEVER, Outside, RUNNER, Serving, WAITING_AGENT, until};
 use crate::journal_cli::{bare, contents, journal, text};
 
 /// `runner journal tail --follow …`, with a place of its own for what is temporary.
@@ -154,6 +154,14 @@ fn a_reader_that_has_seen_enough_ends_it_although_nothing_comes() {
     reader.read_line(&mut line).unwrap();
     assert!(line.contains("what"), "{line}");
     drop(reader);
+    let begun = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > NEVER {
+            child.kill().unwrap();
+            panic!("it waits for ever");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
