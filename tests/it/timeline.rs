@@ -375,7 +375,7 @@ async fn ten_thousand_rows_stay_smooth() {
     let dir = tempfile::tempdir().unwrap();
     let least = if whole() { 100_000 } else { 10_000 };
     let path = runs::unreachable(dir.path(), least, |attempt| {
-        format!("failed to connect to 127.0.0.1:8081: connection refused, try {attempt}")
+        format!("failed to connect to 127.0.0.1:8081: connection refused, try {attempt}.")
     });
     let page = page(&path, dir.path());
     let mut browser = Chromium::start(&program);
@@ -400,11 +400,11 @@ async fn ten_thousand_rows_stay_smooth() {
         ("filter cleared", "document.getElementById('clear').click()"),
         (
             "searched",
-            "const s = document.getElementById('search'); s.value = '\"try 4321\"'; document.getElementById('by-kind').dispatchEvent(new Event('change'))",
+            "const s = document.getElementById('search'); s.value = '\"try 4321.\"'; document.getElementById('by-kind').dispatchEvent(new Event('change'))",
         ),
         (
             "searched again",
-            "document.getElementById('search').value = 'try 432'; document.getElementById('by-kind').dispatchEvent(new Event('change'))",
+            "document.getElementById('search').value = 'try 432.'; document.getElementById('by-kind').dispatchEvent(new Event('change'))",
         ),
         ("search cleared", "document.getElementById('clear').click()"),
     ] {

@@ -37,7 +37,11 @@ pub(super) fn write(chronicle: &Chronicle, out: &mut impl Write) -> io::Result<(
         spans.len()
     )?;
     patterns(out)?;
-    for (at, x) in scale.ticks(15.0) {
+    // The last one stands at the right edge, and the one before leaves it room.
+    let mut ticks = scale.ticks(15.0);
+    ticks.retain(|(_, x)| *x <= 78.0);
+    ticks.extend((chronicle.length > 0).then(|| (chronicle.length, 100.0)));
+    for (at, x) in ticks {
         writeln!(
             out,
             "<line class=\"tick\" x1=\"{x:.2}%\" x2=\"{x:.2}%\" y1=\"{AXIS}\" y2=\"{tall}\"/>\
