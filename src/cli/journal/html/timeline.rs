@@ -40,7 +40,7 @@ pub(super) fn write(chronicle: &Chronicle, out: &mut impl Write) -> io::Result<(
     // The last one stands at the right edge, and the one before leaves it room.
     let mut ticks = scale.ticks(15.0);
     ticks.retain(|(_, x)| *x <= 78.0);
-    ticks.extend((chronicle.length > 0).then(|| (chronicle.length, 100.0)));
+    ticks.extend((chronicle.length > 0).then_some((chronicle.length, 100.0)));
     for (at, x) in ticks {
         writeln!(
             out,
