@@ -36,7 +36,7 @@ struct Subject {
     name: &'static str,
     path: PathBuf,
     _room: tempfile::TempDir,
-    _holder: Option<Journal>,
+    holder: Option<Journal>,
 }
 
 impl Subject {
@@ -45,7 +45,7 @@ impl Subject {
             name,
             path,
             _room: room,
-            _holder: None,
+            holder: None,
         }
     }
 
@@ -67,7 +67,7 @@ fn subjects() -> Vec<Subject> {
             body: r#"{"note":"parked"}"#.to_owned(),
         };
         journal.append(1_800_000_000_000, &[note], &[]).unwrap();
-        subject._holder = Some(journal);
+        subject.holder = Some(journal);
         subject
     };
     let absent = Subject::new("absent", thaw("v1/completed"));
@@ -97,7 +97,7 @@ fn subjects() -> Vec<Subject> {
         Subject::new("of another machine", thaw("v1/another-machine")),
         Subject::of("empty", Vec::clear),
         Subject::of("another file", |bytes| {
-            *bytes = b"this is not a database, and never was".to_vec()
+            *bytes = b"this is not a database, and never was".to_vec();
         }),
         absent,
     ]

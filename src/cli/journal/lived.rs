@@ -62,7 +62,7 @@ impl Lived {
     }
 
     fn goes_well_until(self, effect: EffectName) -> Self {
-        let mut lived = self.is_assigned();
+        let mut lived = self.gets_assigned();
         for (next, step) in [
             (EffectName::Start, Self::tells_the_api as fn(Self) -> Self),
             (EffectName::Data, Self::fetches),
@@ -104,7 +104,7 @@ impl Lived {
         lived.takes(Event::Booted { at })
     }
 
-    pub(in crate::cli) fn is_assigned(self) -> Self {
+    pub(in crate::cli) fn gets_assigned(self) -> Self {
         let lived = self.after(1_200);
         let assignment = Assignment {
             task_id: "t-1".parse().unwrap(),
@@ -262,7 +262,7 @@ impl Lived {
         self.comes_to(effect, 2_000, outcome).after(1_000)
     }
 
-    pub(in crate::cli) fn is_superseded(self) -> Self {
+    pub(in crate::cli) fn ends_elsewhere(self) -> Self {
         self.comes_to(EffectName::Agent, 40_000, Outcome::Superseded)
             .concludes()
     }

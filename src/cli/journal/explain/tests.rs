@@ -1,5 +1,6 @@
 //! What is said of each end, as snapshots: `UPDATE_DOCS=1 cargo test --lib explain` writes them anew.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use strum::IntoEnumIterator;
@@ -40,7 +41,7 @@ fn others() -> Vec<(&'static str, Lived)> {
         ("parked", Lived::up_to(EffectName::Agent).parks()),
         ("undelivered", opened().concludes().does_not_reach_the_api()),
         ("concluded, not acknowledged", opened().concludes()),
-        ("superseded", Lived::up_to(EffectName::Agent).is_superseded()),
+        ("superseded", Lived::up_to(EffectName::Agent).ends_elsewhere()),
         ("completed, pull request", opened().concludes().reports(Ack::Accepted)),
         (
             "completed, after two crashes and a stop",
@@ -105,7 +106,7 @@ fn what_is_said_of_each_failure_and_of_each_other_end_is_as_it_was_read_by_a_per
     let mut told = String::new();
     let mut tell = |name: &str, lived: &Lived| {
         let text = explained(lived);
-        told.push_str(&format!("===== {name} =====\n\n{text}\n"));
+        let _ = write!(told, "===== {name} =====\n\n{text}\n");
     };
     for failure in Failure::iter() {
         let lived = failures::life_that_ends_in(failure);
@@ -134,10 +135,7 @@ fn others_words_neither_move_the_terminal_nor_show_a_secret() {
     let text = explained(&lived);
     assert!(text.contains("ghp_[redacted]"), "{text}");
     assert!(text.contains("\\u{1b}[2J\\u{202e}done"), "{text}");
-    assert!(
-        !text.contains(|c: char| c == '\u{1b}' || c == '\u{202e}' || c == '\r'),
-        "{text}"
-    );
+    assert!(!text.contains(['\u{1b}', '\u{202e}', '\r']), "{text}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn eventful() -> Lived {
 fn a_timeline_fits_its_columns_whatever_is_in_it_and_uses_what_there_is() {
     let widest = |columns| {
         let text = printed(&eventful(), columns, Paint::Plain);
-        assert!(!text.contains(|c: char| c == '\u{1b}' || c == '\u{202e}'), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
         let widths: Vec<usize> = text.lines().map(width).collect();
         assert!(widths.iter().all(|width| *width <= columns), "{columns}: {text}");
         widths.into_iter().max().unwrap()

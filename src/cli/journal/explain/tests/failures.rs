@@ -4,6 +4,7 @@ use super::super::super::lived::Lived;
 use crate::machine::{Ack, EffectName, Ending, Failure, Note, Trouble};
 
 /// A life that ends in this failure.
+#[expect(clippy::too_many_lines, reason = "a life a failure")]
 pub(super) fn life_that_ends_in(failure: Failure) -> Lived {
     let lived = match failure {
         Failure::ApiUnreachable => Lived::up_to(EffectName::Data)
