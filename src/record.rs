@@ -65,7 +65,7 @@ pub enum RowError {
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
     /// The state that was entered is not the one that the events before lead to.
-    #[error("it enters {written}, and the rows before lead to {replayed:?}")]
+    #[error("it enters {written}, and the rows before lead to {}", replayed.map_or("no state", Into::into))]
     OtherState {
         /// What the row says.
         written: String,
@@ -437,4 +437,21 @@ fn read_fact(body: FactBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> 
         FactBody::PullRequest(pull_request) => Fact::PullRequest(pull_request),
         FactBody::Reported { ack } => Fact::Reported { ack },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_does_not_follow_is_named_for_a_person() {
+        let refused = |replayed| RowError::OtherState {
+            written: "Cloned".to_owned(),
+            replayed,
+        };
+        let said = refused(Some(StateName::TokenIssued)).to_string();
+        assert_eq!(said, "it enters Cloned, and the rows before lead to TokenIssued");
+        let said = refused(None).to_string();
+        assert_eq!(said, "it enters Cloned, and the rows before lead to no state");
+    }
 }
