@@ -13,14 +13,17 @@ use tail::Tail;
 use verify::Verify;
 
 mod bodies;
+mod chronicle;
 mod dump;
 mod explain;
 mod findings;
 mod head;
+mod html;
 mod last;
 #[cfg(test)]
 #[expect(clippy::wildcard_enum_match_arm, reason = "few failures have figures of their own")]
 pub(super) mod lived;
+mod mermaid;
 mod output;
 pub(super) mod paint;
 mod post_mortem;
@@ -29,6 +32,7 @@ mod rows;
 mod story;
 mod table;
 mod tail;
+mod transcript;
 mod verify;
 pub(super) mod width;
 pub(super) mod words;
@@ -40,6 +44,7 @@ Examples:
   runner journal explain                                  what happened, in a few sentences
   runner journal dump                                     the newest journal on this machine, as a table
   runner journal dump --format ndjson /var/lib/runner/journal.db | jq .kind
+  runner journal dump --format html --output post-mortem.html ./journal.db
   runner journal verify --journal ./journal.db
   runner journal tail --follow ./journal.db               as it grows, also while a runner holds it
   runner journal replay ./journal.db")]

@@ -12,12 +12,14 @@ use runner_journal::Row;
 use strum::{Display, EnumString, VariantNames};
 
 use super::bodies::Bodies;
+use super::chronicle::Telling;
 use super::head::{Head, unchecked};
 use super::last::LastRows;
 use super::output::{BUFFER, ended, to_stdout};
 use super::post_mortem::PostMortem;
 use super::rows::{Lines, Rows};
 use super::table::{Layout, Table};
+use super::{html, mermaid};
 use crate::cli::CliError;
 use crate::redact::Redactor;
 
@@ -32,7 +34,7 @@ Examples:
 A table is as wide as the terminal, or as COLUMNS says, and in colour on a terminal: NO_COLOR=1 takes the colour away,
 CLICOLOR_FORCE=1 keeps it in a pipe.")]
 pub(super) struct Dump {
-    /// table, json or ndjson
+    /// table, json, ndjson, html (one page, for people) or mermaid (the path taken)
     #[arg(long, default_value = "table", value_parser = crate::config::one_of::<Format>, value_name = "FORMAT")]
     format: Format,
     /// Only the last N rows: at once, however long the journal is. The rows before them are not checked
@@ -55,6 +57,8 @@ enum Format {
     Table,
     Json,
     Ndjson,
+    Html,
+    Mermaid,
 }
 
 impl Dump {
@@ -64,10 +68,18 @@ impl Dump {
         } else {
             Bodies::Redacted(Redactor::new())
         };
-        match self.last {
-            Some(number) => self.last_rows(path, number, &bodies),
-            None if self.format == Format::Ndjson => self.lines(path, &bodies),
-            None => self.whole(path, &bodies),
+        match (self.format, self.last) {
+            (Format::Html | Format::Mermaid, None) => self.told(path, &bodies),
+            (Format::Html | Format::Mermaid, Some(_)) => Err(CliError::Usage {
+                what: format!(
+                    "--last does not go with --format {}, which tells a journal from its beginning",
+                    self.format
+                ),
+                hint: "leave it out, or use --format table, json or ndjson".to_owned(),
+            }),
+            (Format::Table | Format::Json | Format::Ndjson, Some(number)) => self.last_rows(path, number, &bodies),
+            (Format::Ndjson, None) => self.lines(path, &bodies),
+            (Format::Table | Format::Json, None) => self.whole(path, &bodies),
         }
     }
 
@@ -90,6 +102,24 @@ impl Dump {
         }
     }
 
+    /// A page or a diagram of what happened.
+    fn told(&self, path: &Path, bodies: &Bodies) -> Result<u8, CliError> {
+        let mut telling = Telling::new(bodies);
+        let mut redacted = 0;
+        let post_mortem = PostMortem::open_with(path, |row| {
+            telling.take(row);
+            redacted += u64::from(is_redacted(row, bodies));
+        })?;
+        let chronicle = telling.end(&post_mortem.summary);
+        self.write(|mut out, _| match self.format {
+            Format::Mermaid => mermaid::write(&post_mortem, &chronicle, &mut out),
+            Format::Html | Format::Table | Format::Json | Format::Ndjson => {
+                html::write(&post_mortem, &chronicle, bodies, redacted, &mut out)
+            }
+        })?;
+        Ok(post_mortem.complain())
+    }
+
     /// Every row below what they add up to, which is not known before the last one was read.
     fn whole(&self, path: &Path, bodies: &Bodies) -> Result<u8, CliError> {
         let mut redacted = 0;
@@ -100,7 +130,9 @@ impl Dump {
         })?;
         let head = post_mortem.head(bodies).with_redacted(redacted);
         self.write(|out, layout| match self.format {
-            Format::Json | Format::Ndjson => json(&head, bodies, out, |each| post_mortem.each(each)),
+            Format::Json | Format::Ndjson | Format::Html | Format::Mermaid => {
+                json(&head, bodies, out, |each| post_mortem.each(each))
+            }
             Format::Table => {
                 let table = Table::new(bodies, layout, begun, head.last());
                 print(&head, table, layout, out, |each| post_mortem.each(each))
@@ -119,7 +151,7 @@ impl Dump {
                 let mut rows = Rows::new(bodies, Lines::One);
                 last.each(|row| rows.write("", row, "\n", out))
             }
-            Format::Json => json(&head, bodies, out, |each| last.each(each)),
+            Format::Json | Format::Html | Format::Mermaid => json(&head, bodies, out, |each| last.each(each)),
             Format::Table => {
                 let table = Table::new(bodies, layout, last.begun(), head.last());
                 print(&head, table, layout, out, |each| last.each(each))

@@ -162,10 +162,7 @@ impl Head {
 
     /// With what has to be said of so many rows that are not shown as they are stored.
     pub(super) fn with_redacted(mut self, rows: u64) -> Self {
-        let many = if rows == 1 { "" } else { "s" };
-        self.journal.note = (rows > 0).then(|| {
-            format!("what looks like a secret is not shown ({rows} row{many}); --raw shows bodies as they are stored")
-        });
+        self.journal.note = (rows > 0).then(|| not_shown(rows));
         self
     }
 
@@ -219,6 +216,12 @@ impl Head {
         }
         Ok(())
     }
+}
+
+/// What is said where so many rows are not shown as they are stored.
+pub(super) fn not_shown(rows: u64) -> String {
+    let many = if rows == 1 { "" } else { "s" };
+    format!("what looks like a secret is not shown ({rows} row{many}); --raw shows bodies as they are stored")
 }
 
 /// What is said where not every row was looked at.

@@ -50,7 +50,7 @@ pub(in crate::cli) fn one_line(text: &str, columns: usize) -> String {
 
 /// Whether a character does something to the text around it instead of being seen: control characters, ends of lines,
 /// and what turns the direction of writing around. What joins letters and emoji is let be.
-fn is_obeyed(c: char) -> bool {
+pub(super) fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
