@@ -49,5 +49,6 @@ mod supervise;
 mod sweep;
 mod syncs;
 mod tail;
+mod timeline;
 mod toolchains;
 mod traces;
