@@ -22,14 +22,12 @@ pub(crate) fn program() -> Option<PathBuf> {
     Some(PathBuf::from(named))
 }
 
-/// What the protocol calls from the browser to us.
-type Messages = Receiver<Value>;
-
 /// A browser with one page. It is gone when this is dropped.
 pub(crate) struct Chromium {
     process: Child,
     to: ChildStdin,
-    from: Messages,
+    /// Answers and events.
+    from: Receiver<Value>,
     calls: u64,
     session: Option<String>,
     /// What happened in the page since it was opened.

@@ -126,7 +126,7 @@ fn what_failed_is_named_and_what_is_under_way_is_open() {
 
 #[test]
 fn attempts_that_are_alike_are_few_bars_and_none_is_forgotten() {
-    let mut lived = Lived::booted().is_assigned();
+    let mut lived = Lived::booted().gets_assigned();
     for _ in 0..40 {
         lived = lived.tries_again(EffectName::Start, Trouble::Unreachable, "away");
     }
