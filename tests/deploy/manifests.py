@@ -33,6 +33,11 @@ def load():
             world["objects"][f"{file.name}/{document['kind']}"] = document
     settings = (ROOT / "docs/settings.md").read_text()
     world["settings"] = set(re.findall(r"`(RUNNER_[A-Z_]+)`", settings))
+    # The first cell of each row of the tables below a heading on exit codes.
+    world["codes"] = {}
+    for name in ("operations.md", "kubernetes.md"):
+        part = re.split(r"^## Exit codes.*$", (ROOT / "docs" / name).read_text(), flags=re.MULTILINE)[1]
+        world["codes"][name] = set(re.findall(r"^\| ([0-9]+)\b", part.split("\n## ")[0], flags=re.MULTILINE)) - {"137"}
     return world
 
 
@@ -180,6 +185,8 @@ def exits(world):
     found = [(r["action"], tuple(r.get("onExitCodes", {}).get("values", ["DisruptionTarget"]))) for r in rules]
     if found != [("FailJob", (1, 2, 3)), ("Ignore", ("DisruptionTarget",)), ("Ignore", (75,))]:
         yield f"Job: podFailurePolicy is {found}"
+    for code in world["codes"]["operations.md"] ^ world["codes"]["kubernetes.md"]:
+        yield f"exit code {code} is in one of the tables of operations.md and kubernetes.md"
 
 
 def network(world):
@@ -271,6 +278,7 @@ def controls():
         ("for a seal key", put(kind("Secret"), "stringData", "seal-key", f"<{'a' * 32}>")),
         ("has no model-key", lambda world: kind("Secret")(world)["stringData"].pop("model-key")),
         ("podFailurePolicy is", lambda world: kind("Job")(world)["spec"]["podFailurePolicy"]["rules"].reverse()),
+        ("exit code 75 is in one", lambda world: world["codes"]["kubernetes.md"].remove("75")),
         ("egress is not that", lambda world: kind("NetworkPolicy")(world)["spec"]["egress"].pop()),
         ("does not select", put(kind("PodMonitor"), "spec", "selector", "matchLabels", {"app": "other"})),
         ("no pod has a port", put(kind("PodMonitor"), "spec", "podMetricsEndpoints", 0, "port", "metrics")),
