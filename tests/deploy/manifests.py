@@ -150,6 +150,9 @@ def settings(world):
             yield f"{name}: the state directory is on no {template}"
         if environment(spec["containers"][0])["RUNNER_ON_TERM"] != way:
             yield f"{name}: RUNNER_ON_TERM is not {way}, though the state is on an {template}"
+    # Its volumes have names, and stay.
+    if world["compose"]["services"]["runner"]["environment"]["RUNNER_ON_TERM"] != "park":
+        yield "compose.yaml: RUNNER_ON_TERM is not park, though the state is on a volume"
 
 
 def unknown(world, name, given):
@@ -284,6 +287,7 @@ def controls():
         ("no pod has a port", put(kind("PodMonitor"), "spec", "podMetricsEndpoints", 0, "port", "metrics")),
         ("restart is", put(service, "restart", "always")),
         ("open to the network", put(service, "ports", ["8888:8888"])),
+        ("not park, though the state is on a volume", put(service, "environment", "RUNNER_ON_TERM", "report")),
         ("stop_grace_period", put(service, "stop_grace_period", "10s")),
     )
 
