@@ -12,10 +12,15 @@ fn main() {
     }
     let named = std::env::var("RUNNER_COMMIT").ok().filter(|c| !c.is_empty());
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    match named.or_else(head) {
+    let commit = named.or_else(head);
+    match &commit {
         Some(commit) => println!("cargo:rustc-env=RUNNER_LONG_VERSION={version} ({commit})"),
         None => println!("cargo:rustc-env=RUNNER_LONG_VERSION={version} (commit unknown)"),
     }
+    println!(
+        "cargo:rustc-env=RUNNER_COMMIT_ID={}",
+        commit.as_deref().unwrap_or("unknown")
+    );
     println!("cargo:rerun-if-env-changed=SOURCE_DATE_EPOCH");
     let named = std::env::var("SOURCE_DATE_EPOCH").ok();
     let from = named

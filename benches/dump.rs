@@ -1,4 +1,4 @@
-//! What a dump of 100,000 rows costs: `cargo bench --bench dump`. The real binary, its time and its memory.
+//! What reading a journal of 100,000 rows costs: `cargo bench --bench dump`. The real binary, its time and its memory.
 
 use std::error::Error;
 use std::path::Path;
@@ -22,39 +22,84 @@ fn main() -> Result<()> {
     write(&path)?;
     let size = std::fs::metadata(&path)?.len();
     println!("{ROWS} rows, {:.1} MB on the disk", megabytes(size));
-    for arguments in [
-        &["verify"][..],
-        &["replay"],
-        &["dump", "--format", "ndjson"],
-        &["dump", "--format", "ndjson", "--raw"],
-        &["dump", "--format", "json"],
-        &["dump"],
+    for (arguments, aim) in [
+        (&["dump", "--last", "50"][..], Aim::Seconds(0.1)),
+        (&["explain"], Aim::Seconds(0.1)),
+        (&["tail"], Aim::Seconds(0.1)),
+        (&["dump", "--format", "ndjson"], Aim::MegabytesASecond(100.0)),
+        (&["dump", "--format", "ndjson", "--raw"], Aim::MegabytesASecond(100.0)),
+        (&["dump", "--format", "json"], Aim::None),
+        (&["dump"], Aim::None),
+        (&["verify"], Aim::Seconds(0.5)),
+        (&["replay"], Aim::None),
     ] {
-        let out = directory.path().join("out");
+        measure(arguments, aim, &path, &directory.path().join("out"))?;
+    }
+    Ok(())
+}
+
+/// What is hoped for, of the time on the clock.
+#[derive(Clone, Copy)]
+enum Aim {
+    None,
+    Seconds(f64),
+    MegabytesASecond(f64),
+}
+
+impl Aim {
+    fn met(self, took: f64, printed: u64) -> &'static str {
+        match self {
+            Self::None => "-",
+            Self::Seconds(most) if took < most => "met",
+            Self::MegabytesASecond(least) if megabytes(printed) / took >= least => "met",
+            Self::Seconds(_) | Self::MegabytesASecond(_) => "missed",
+        }
+    }
+}
+
+/// The best of five: what others do on the machine makes it longer, and nothing makes it shorter. Beside it what all cores
+/// worked for it, which others hardly change.
+fn measure(arguments: &[&str], aim: Aim, path: &Path, out: &Path) -> Result<()> {
+    let mut best = (f64::MAX, f64::MAX);
+    for _ in 0..5 {
+        let before = worked()?;
         let begun = Instant::now();
         let status = Command::new(env!("CARGO_BIN_EXE_runner"))
             .env_clear() // cargo has variables of its own that begin like settings
             .arg("journal")
             .args(arguments)
-            .arg(&path)
-            .stdout(std::fs::File::create(&out)?)
-            .stderr(Stdio::inherit())
+            .arg(path)
+            .stdout(std::fs::File::create(out)?)
+            .stderr(Stdio::null())
             .status()?;
         let took = begun.elapsed().as_secs_f64();
         assert!(status.success(), "{arguments:?}: {status}");
-        let printed = std::fs::metadata(&out)?.len();
-        // Of all children so far, the largest: it rises with the first that takes more than the ones before.
-        let most = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
-        let most = f64::from(i32::try_from(most)?) / 1024.0;
-        println!(
-            "{:<28} {took:5.2} s, {:6.1} MB printed, {:6.0} MB/s; at most {most:.0} MiB so far, aim {AIM_MIB:.0}: {}",
-            arguments.join(" "),
-            megabytes(printed),
-            megabytes(printed) / took,
-            if most < AIM_MIB { "met" } else { "missed" }
-        );
+        best = (best.0.min(took), best.1.min(worked()? - before));
     }
+    let (took, worked) = best;
+    let printed = std::fs::metadata(out)?.len();
+    // Of all children so far, the largest: it rises with the first that takes more than the ones before.
+    let most = getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss();
+    let most = f64::from(i32::try_from(most)?) / 1024.0;
+    println!(
+        "{:<28} {took:5.2} s {:6}, of work {worked:5.2} s; {:6.1} MB printed, {:5.0} MB/s; at most {most:.0} MiB so far, aim \
+         {AIM_MIB:.0}: {}",
+        arguments.join(" "),
+        aim.met(took, printed),
+        megabytes(printed),
+        megabytes(printed) / took,
+        if most < AIM_MIB { "met" } else { "missed" }
+    );
     Ok(())
+}
+
+/// What all children have worked until now, in seconds.
+fn worked() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let seconds = |time: nix::sys::time::TimeVal| -> Result<f64> {
+        Ok(f64::from(i32::try_from(time.tv_sec())?) + f64::from(i32::try_from(time.tv_usec())?) / 1e6)
+    };
+    Ok(seconds(usage.user_time())? + seconds(usage.system_time())?)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a size for people")]

@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod archive;
 pub mod command;
 pub mod forge;
 pub mod git;

@@ -12,15 +12,17 @@ use strum::{Display, EnumString, VariantNames};
 use url::Url;
 
 use crate::adapters::agent::{AgentKind, MicroUsd, RepoConfig};
+use crate::adapters::archive::{Destination, InvalidDestination};
 use crate::adapters::git::Author;
 use crate::adapters::model::{Prices, UNDOING_VARIABLES, Upstream};
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
-use crate::machine::{Millis, NoChanges, OnTerm, Policy};
+use crate::machine::{Archiving, Millis, NoChanges, OnTerm, Policy};
 use crate::policy::{PROTECTED_BY_DEFAULT, ProtectedPaths};
 use crate::redact::Redactor;
 use crate::sandbox::{self, Confinement, Ports};
 use crate::seal::{Seal, SealKey};
 use crate::secret::Secret;
+use crate::telemetry::spans::AgentIdentity;
 
 mod directory;
 mod error;
@@ -37,7 +39,11 @@ use values::{
 };
 
 /// Secrets come by environment or file alone, never by a flag: a flag shows in `ps`.
-pub(crate) const SECRET_VARIABLES: [&str; 2] = ["RUNNER_TASK_TOKEN", "RUNNER_TASK_TOKEN_FILE"];
+pub(crate) const SECRET_VARIABLES: [&str; 3] = [TASK_TOKEN, TASK_TOKEN_FILE, ARCHIVE_URL];
+const TASK_TOKEN: &str = "RUNNER_TASK_TOKEN";
+const TASK_TOKEN_FILE: &str = "RUNNER_TASK_TOKEN_FILE";
+/// An address that takes a file may be presigned.
+const ARCHIVE_URL: &str = "RUNNER_ARCHIVE_URL";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
@@ -208,6 +214,11 @@ pub struct Options {
     #[arg(long, env = "RUNNER_TERM_GRACE", default_value = "20s", value_parser = duration, value_name = "DURATION")]
     pub term_grace: Duration,
 
+    /// How long the process stays at most once the task is over, so that `/metrics` is scraped once more: it ends with that
+    /// scrape, or when it is told to stop [default: not at all]
+    #[arg(long, env = "RUNNER_METRICS_LINGER", value_parser = duration, value_name = "DURATION")]
+    pub metrics_linger: Option<Duration>,
+
     /// What a change may not touch: globs for paths from the root, comma-separated; an empty one allows all
     #[arg(long, env = "RUNNER_PROTECTED_PATHS", default_value = PROTECTED_BY_DEFAULT, value_parser = protected_paths, value_name = "GLOBS")]
     pub protected_paths: ProtectedPaths,
@@ -277,6 +288,8 @@ pub struct Settings {
     pub task_token: Option<Secret>,
     /// Which repositories are allowed.
     pub repos: RepoPolicy,
+    /// Where what is left of the task goes.
+    pub archive: Option<Destination>,
 }
 
 /// The agent with what it needs: a command agent without a command cannot be said.
@@ -327,29 +340,27 @@ impl Settings {
             .map(instructions::read)
             .transpose()?;
         let model = model(&options, &agent, &env)?;
+        let plain_http = if options.allow_http {
+            PlainHttp::Anywhere
+        } else {
+            PlainHttp::LoopbackOnly
+        };
         let settings = Self {
             model,
+            archive: archive(plain_http, &env)?,
             journal: options.journal.clone().unwrap_or_else(|| state_dir.join("journal.db")),
             secrets_dir: options.secrets_dir.clone().unwrap_or(secrets),
             workspace: options.workspace.clone().unwrap_or(workspace),
             sandbox: options.sandbox.unwrap_or(mode),
             task_token: task_token(&env)?,
-            repos: RepoPolicy {
-                plain_http: if options.allow_http {
-                    PlainHttp::Anywhere
-                } else {
-                    PlainHttp::LoopbackOnly
-                },
-                local,
-            },
+            repos: RepoPolicy { plain_http, local },
             state_dir,
             seal_key,
             agent,
             instructions,
             options,
         };
-        settings
-            .keeps_secrets_from_the_agent(env("PATH").as_deref(), env(SECRET_VARIABLES[1]).as_ref().map(Path::new))?;
+        settings.keeps_secrets_from_the_agent(env("PATH").as_deref(), env(TASK_TOKEN_FILE).as_ref().map(Path::new))?;
         settings.seal().check()?;
         Ok(settings)
     }
@@ -375,7 +386,28 @@ impl Settings {
         if let Some(token) = file.and_then(|file| std::fs::read_to_string(file).ok()) {
             redactor.add(&Secret::new(token.trim()));
         }
+        for secret in self.archive.iter().flat_map(Destination::secrets) {
+            redactor.add(&secret);
+        }
         redactor.add_environment(&self.options.agent_env, env);
+    }
+
+    /// What spans say of the agent before it has said anything.
+    pub fn agent_identity(&self) -> AgentIdentity {
+        let model = self.options.agent_model.clone().filter(|model| !model.is_empty());
+        match &self.agent {
+            AgentChoice::Claude => AgentIdentity {
+                name: "claude",
+                provider: Some("anthropic"),
+                model,
+            },
+            // What it uses, and of whom, is its own affair.
+            AgentChoice::Command(_) => AgentIdentity {
+                name: "command",
+                provider: None,
+                model: None,
+            },
+        }
     }
 
     /// Makes sure that what must stay hidden lies outside what the agent may read: said before anything is done, and
@@ -412,6 +444,15 @@ impl Settings {
                     .excludes(&[file.to_owned()])
                     .map_err(|exposed| ConfigError::Exposed { variable, exposed })?;
             }
+        }
+        if let Some(folder) = self.archive.as_ref().and_then(Destination::folder) {
+            // What other tasks left there is none of this one's agent's business.
+            reach
+                .excludes(&[folder.to_owned()])
+                .map_err(|exposed| ConfigError::Exposed {
+                    variable: ARCHIVE_URL,
+                    exposed,
+                })?;
         }
         // `prefer` may come to run without a sandbox, and then nothing is hidden by its place.
         if self.sandbox == sandbox::Mode::Require {
@@ -461,6 +502,10 @@ impl Settings {
             max_boots: self.options.max_boots,
             no_changes: self.options.no_changes,
             on_term: self.options.on_term,
+            archive: match self.archive {
+                Some(_) => Archiving::On,
+                None => Archiving::Off,
+            },
         }
     }
 
@@ -570,8 +615,17 @@ fn seal_key(path: &Path) -> Result<SealKey, ConfigError> {
     })
 }
 
+/// Where what is left of the task goes. An empty one is how a manifest leaves it out.
+fn archive(plain_http: PlainHttp, env: impl Fn(&str) -> Option<OsString>) -> Result<Option<Destination>, ConfigError> {
+    let Some(given) = env(ARCHIVE_URL).filter(|given| !given.is_empty()) else {
+        return Ok(None);
+    };
+    let text = given.to_str().ok_or(InvalidDestination::NotAUrl)?;
+    Ok(Some(Destination::parse(text, plain_http)?))
+}
+
 fn task_token(env: impl Fn(&str) -> Option<OsString>) -> Result<Option<Secret>, ConfigError> {
-    let [direct, file] = SECRET_VARIABLES;
+    let (direct, file) = (TASK_TOKEN, TASK_TOKEN_FILE);
     let (variable, text) = if let Some(text) = env(direct) {
         (direct, text.to_string_lossy().into_owned())
     } else if let Some(path) = env(file) {

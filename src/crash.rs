@@ -71,6 +71,10 @@ pub enum Inside {
     HandoverNamed,
     /// The forge does not list the pull request, and none is asked for yet.
     PullRequestLooked,
+    /// The archive is whole, and not where it is to go.
+    ArchiveMade,
+    /// It has its name, which is not synced.
+    ArchiveNamed,
 }
 
 impl CrashPoint {

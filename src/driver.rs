@@ -23,7 +23,7 @@ use crate::crash::{self, CrashPoint, Side, Write};
 use crate::ids::TaskId;
 use crate::machine::{
     Assignment, Effect, EffectName, Event, Exit, Finding, IllegalTransition, Left, Millis, Note, OnTerm, Outcome, Plan,
-    Policy, Refusal, Run, Situation, Stopping, Verdict, idempotency_key, plan, transition,
+    Policy, Refusal, Run, Situation, StateName, Stopping, Verdict, idempotency_key, plan, transition,
 };
 use crate::record;
 
@@ -44,6 +44,10 @@ pub trait Execute: Send + Sync + 'static {
 pub struct Call {
     /// Whose effect it is.
     pub assignment: Assignment,
+    /// When that was journaled: the names of the task's spans follow from it.
+    pub assigned_at: Millis,
+    /// Which effect.
+    pub effect: EffectName,
     /// The attempt's number.
     pub attempt: u32,
     /// The idempotency key: the same for every attempt.
@@ -397,6 +401,8 @@ impl<W: Execute> Driver<W> {
         })?;
         Ok(Call {
             assignment,
+            assigned_at: self.run.assigned_at,
+            effect,
             attempt,
             key: idempotency_key(&self.run, effect),
             boot: self.run.boot.number,
@@ -409,7 +415,8 @@ impl<W: Execute> Driver<W> {
     /// The grace, or its part that is not the report's, ran out in the middle of something. What came of it is found out
     /// by the next start, or by nobody: the plan knows.
     fn run_out(&mut self) -> Result<Came, DriveError> {
-        if !self.term.is_up() {
+        // After the report the plan knows the exit code: being told to stop does not change it.
+        if !self.term.is_up() || self.run.state_name() == Some(StateName::Reported) {
             return Ok(Came::Facts(Vec::new()));
         }
         let exit = match self.policy.on_term {

@@ -97,6 +97,13 @@ struct Tally {
     dropped: u64,
 }
 
+impl Tally {
+    /// Those that wait or are under way.
+    fn queued(self) -> u64 {
+        self.made - self.sent - self.dropped
+    }
+}
+
 impl Forwarder {
     /// Begins to gather; has to be called on a runtime. Nothing is sent before [`Forwarder::start`].
     pub fn new(clock: Clock, metrics: Metrics) -> Self {
@@ -211,7 +218,7 @@ impl Shared {
             outbox.phase = Phase::Stopped;
             outbox.queue = Queue::default();
             outbox.progress = None;
-            let left = outbox.tally.made - outbox.tally.sent - outbox.tally.dropped;
+            let left = outbox.tally.queued();
             outbox.drop_events(left, &self.metrics);
             let Tally { made, sent, dropped } = outbox.tally;
             if dropped > 0 {
@@ -227,6 +234,8 @@ impl Outbox {
     /// Queues an event. Whether the sender has something new to decide.
     fn take(&mut self, event: Event, metrics: &Metrics) -> bool {
         self.tally.made += 1;
+        metrics.event_made(event.kind.into());
+        metrics.events_queued(self.tally.queued());
         let overflow = self.queue.push(event);
         self.drop_events(overflow, metrics);
         self.queue.len() == 1 || self.queue.fills_a_batch()
@@ -255,13 +264,15 @@ impl Outbox {
     }
 
     fn drop_events(&mut self, count: u64, metrics: &Metrics) {
-        self.tally.dropped += count;
-        metrics.count_events("dropped", count);
+        if count > 0 {
+            self.tally.dropped += count;
+            metrics.events_settled("dropped", count, self.tally.queued());
+        }
     }
 
     fn sent_events(&mut self, count: u64, metrics: &Metrics) {
         self.tally.sent += count;
-        metrics.count_events("sent", count);
+        metrics.events_settled("sent", count, self.tally.queued());
     }
 }
 

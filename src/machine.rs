@@ -15,13 +15,17 @@ mod work;
 
 pub use diagram::mermaid;
 pub use effect::{
-    AgentRun, Bound, ClaimPatience, Effect, EffectName, InTree, StartPatience, TimeLeft, TokenHistory, Tree,
+    AgentRun, ArchivePatience, Bound, ClaimPatience, Effect, EffectName, InTree, StartPatience, TimeLeft, TokenHistory,
+    Tree,
 };
 pub use event::{Ack, Assignment, Event, Fact, Finding, Note, Outcome, Trouble};
 pub use failure::Failure;
-pub use plan::{CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan};
+pub use plan::{
+    Archiving, CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan,
+};
 pub use state::{
-    AgentReport, Attempt, Boot, Checkout, Handover, Millis, PullRequest, Run, State, StateName, Tally, TokenFacts, Work,
+    AgentReport, ArchiveEnd, Archived, Attempt, Boot, Checkout, Handover, Millis, PullRequest, Run, State, StateName,
+    Tally, TokenFacts, Work,
 };
 pub use transition::{IllegalTransition, Refusal, transition};
 pub use verdict::{Ending, UnreadableVerdict, Verdict, VerdictKind, idempotency_key};

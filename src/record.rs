@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy, SessionId};
 use crate::machine::{
-    Ack, AgentReport, Assignment, Checkout, CommandRun, EffectName, Event, Fact, Failure, Finding, Handover,
+    Ack, AgentReport, Archived, Assignment, Checkout, CommandRun, EffectName, Event, Fact, Failure, Finding, Handover,
     IllegalTransition, Left, Millis, Note, Outcome, PullRequest, Run, StateName, TokenFacts, Trouble,
     UnreadableVerdict, Verdict, idempotency_key, transition,
 };
@@ -65,7 +65,7 @@ pub enum RowError {
     #[error(transparent)]
     Illegal(#[from] IllegalTransition),
     /// The state that was entered is not the one that the events before lead to.
-    #[error("it enters {written}, and the rows before lead to {replayed:?}")]
+    #[error("it enters {written}, and the rows before lead to {}", replayed.map_or("no state", Into::into))]
     OtherState {
         /// What the row says.
         written: String,
@@ -84,6 +84,19 @@ pub enum RowError {
     /// The verdict cannot be read back.
     #[error(transparent)]
     Verdict(#[from] UnreadableVerdict),
+}
+
+impl RowError {
+    /// Whether a machine of a later program could take the row: it names what this one does not have.
+    pub fn is_of_a_newer_machine(&self) -> bool {
+        match self {
+            Self::UnknownName(_) => true,
+            Self::OtherState { written, .. } => written.parse::<StateName>().is_err(),
+            // serde_json has no other way of telling.
+            Self::Body(error) => error.is_data() && error.to_string().starts_with("unknown variant"),
+            Self::Illegal(_) | Self::UnfoundedAck | Self::MissingBlob | Self::Task(_) | Self::Verdict(_) => false,
+        }
+    }
 }
 
 /// The rows that an event stands in, and the payloads beside them.
@@ -129,6 +142,9 @@ enum OutcomeBody {
         failure: Failure,
         cause: String,
     },
+    Missed {
+        cause: String,
+    },
     Superseded,
     Parked {
         #[serde(flatten)]
@@ -150,6 +166,7 @@ enum FactBody {
     Pushed,
     PullRequest(PullRequest),
     Reported { ack: Ack },
+    Archived(Archived),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -246,7 +263,11 @@ fn json(body: &impl Serialize) -> Result<String, serde_json::Error> {
 fn found(outcome: &Outcome) -> Found {
     match outcome {
         Outcome::Done { .. } => Found::Done,
-        Outcome::Retry { .. } | Outcome::Failed { .. } | Outcome::Superseded | Outcome::Parked(_) => Found::NotDone,
+        Outcome::Retry { .. }
+        | Outcome::Failed { .. }
+        | Outcome::Missed { .. }
+        | Outcome::Superseded
+        | Outcome::Parked(_) => Found::NotDone,
         Outcome::GivenUp { .. } => Found::Unknown,
     }
 }
@@ -274,6 +295,7 @@ fn outcome_body(outcome: &Outcome) -> OutcomeBody {
             failure: *failure,
             cause: cause.clone(),
         },
+        Outcome::Missed { cause } => OutcomeBody::Missed { cause: cause.clone() },
         Outcome::Superseded => OutcomeBody::Superseded,
         Outcome::Parked(left) => OutcomeBody::Parked { left: *left },
     }
@@ -295,6 +317,7 @@ fn fact_body(fact: &Fact) -> FactBody {
         Fact::Pushed => FactBody::Pushed,
         Fact::PullRequest(pull_request) => FactBody::PullRequest(pull_request.clone()),
         Fact::Reported { ack } => FactBody::Reported { ack: *ack },
+        Fact::Archived(archived) => FactBody::Archived(archived.clone()),
     }
 }
 
@@ -310,8 +333,13 @@ pub fn replay<'a>(
     Ok(run)
 }
 
-/// Applies one row to a history, which stays as it was where the row is refused.
-pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> Result<(), RowError> {
+/// Applies one row to a history, which stays as it was where the row is refused. Gives the event that the row stands for; one
+/// that follows from the event before it stands for none.
+pub fn step(
+    run: &mut Run,
+    row: &Row,
+    blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>,
+) -> Result<Option<Event>, RowError> {
     let at = row.at_ms;
     let event = match &row.entry {
         Entry::Boot { .. } => Event::Booted { at },
@@ -322,7 +350,7 @@ pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<
         Entry::Enter { dst, .. } => {
             let replayed = run.state_name();
             return if replayed.is_some_and(|s| s.to_string() == *dst) {
-                Ok(())
+                Ok(None)
             } else {
                 Err(RowError::OtherState {
                     written: dst.clone(),
@@ -332,7 +360,7 @@ pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<
         }
         Entry::Ack { .. } => {
             return if run.acknowledged.is_some() {
-                Ok(())
+                Ok(None)
             } else {
                 Err(RowError::UnfoundedAck)
             };
@@ -375,7 +403,7 @@ pub fn step(run: &mut Run, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<
         },
     };
     *run = transition(run, &event)?;
-    Ok(())
+    Ok(Some(event))
 }
 
 fn named(effect: &str) -> Result<EffectName, RowError> {
@@ -400,6 +428,7 @@ fn read_outcome(body: OutcomeBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>
         },
         OutcomeBody::Failed { failure, cause, agent } => Outcome::Failed { failure, cause, agent },
         OutcomeBody::GivenUp { failure, cause } => Outcome::GivenUp { failure, cause },
+        OutcomeBody::Missed { cause } => Outcome::Missed { cause },
         OutcomeBody::Superseded => Outcome::Superseded,
         OutcomeBody::Parked { left } => Outcome::Parked(left),
     })
@@ -423,5 +452,23 @@ fn read_fact(body: FactBody, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> 
         FactBody::Pushed => Fact::Pushed,
         FactBody::PullRequest(pull_request) => Fact::PullRequest(pull_request),
         FactBody::Reported { ack } => Fact::Reported { ack },
+        FactBody::Archived(archived) => Fact::Archived(archived),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_that_does_not_follow_is_named_for_a_person() {
+        let refused = |replayed| RowError::OtherState {
+            written: "Cloned".to_owned(),
+            replayed,
+        };
+        let said = refused(Some(StateName::TokenIssued)).to_string();
+        assert_eq!(said, "it enters Cloned, and the rows before lead to TokenIssued");
+        let said = refused(None).to_string();
+        assert_eq!(said, "it enters Cloned, and the rows before lead to no state");
+    }
 }

@@ -18,7 +18,7 @@ use crate::driver::{Assign, Assigned};
 use crate::ids::{ApiUrl, TaskId};
 use crate::machine::Assignment;
 use crate::secret::Secret;
-use crate::telemetry::{Metrics, Status};
+use crate::telemetry::{self, Metrics, Status};
 use crate::trace::Trace;
 
 use door::{BODY_TIME, Owed};
@@ -288,18 +288,25 @@ async fn status(State(listener): State<Listener>) -> axum::Json<Status> {
     axum::Json(listener.status.borrow().clone())
 }
 
-async fn metrics(State(listener): State<Listener>) -> Response {
-    match listener.metrics.encode() {
-        Ok(text) => (
-            [(
-                header::CONTENT_TYPE,
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            )],
-            text,
-        )
-            .into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+/// The form that a scraper wants: OpenMetrics, unless it asks for plain text and not for that.
+async fn metrics(State(listener): State<Listener>, headers: HeaderMap) -> Response {
+    // Before the text is made: who waits for this one knows that the text came after.
+    listener.metrics.scraped();
+    let Ok(text) = listener.metrics.encode() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let asked = |kind: &str| {
+        let values = headers.get_all(header::ACCEPT).into_iter();
+        values
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.contains(kind))
+    };
+    let (kind, text) = if asked("text/plain") && !asked("application/openmetrics-text") {
+        ("text/plain; version=0.0.4; charset=utf-8", telemetry::classic(&text))
+    } else {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", text)
+    };
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::adapters::agent::{Activity, Agent};
 use crate::adapters::api::{ApiError, TaskApi};
+use crate::adapters::archive::Destination;
 use crate::adapters::git::{Author, GitError, PrivateRepository};
 use crate::adapters::http::{self, HttpOptions, HttpSetupError, Proxies};
 use crate::adapters::model::Upstream;
@@ -24,10 +25,12 @@ use crate::redact::Redactor;
 use crate::sandbox::{self, InForce};
 use crate::seal::{Seal, SealError, Sealed};
 use crate::secret::Secret;
-use crate::telemetry::system_clock;
+use crate::telemetry::{Metrics, system_clock};
 use crate::text::cut;
+use crate::trace::{Sampling, TaskTrace, Trace};
 
 mod agent;
+mod archive;
 mod clone;
 mod command;
 mod data;
@@ -58,6 +61,7 @@ pub struct World {
     commands: Commands,
     instructions: prompt::Instructions,
     model: Option<Upstream>,
+    archive: Option<Destination>,
     author: Author,
     places: Places,
     repos: RepoPolicy,
@@ -69,7 +73,9 @@ pub struct World {
     on_term: crate::machine::OnTerm,
     api_token_file: Option<PathBuf>,
     api_at: Option<ApiUrl>,
+    sampling: Sampling,
     watch: Watch,
+    metrics: Metrics,
     forwarder: Forwarder,
     notes: Mutex<Vec<Note>>,
     rules: Rules,
@@ -201,6 +207,7 @@ impl World {
                 repo_config: options.repo_config,
             },
             model: settings.model.clone(),
+            archive: settings.archive.clone(),
             author: options.git_author.clone(),
             places,
             repos: settings.repos,
@@ -216,7 +223,9 @@ impl World {
             on_term: options.on_term,
             api_token_file: options.api_token_file.clone(),
             api_at: None,
+            sampling: Sampling::default(),
             watch: Arc::new(|_| {}),
+            metrics: Metrics::new(),
             forwarder,
             notes: Mutex::new(Vec::new()),
             rules: Rules {
@@ -235,6 +244,13 @@ impl World {
         self
     }
 
+    /// Tells the task API and the agent of our spans, where they are recorded.
+    #[must_use]
+    pub fn with_sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
     /// Tells what the agent is doing.
     #[must_use]
     pub fn with_watch(mut self, watch: Watch) -> Self {
@@ -242,6 +258,29 @@ impl World {
         self
     }
 
+    /// Counts here what no row of the journal says.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// What is started by an effect is told of the trace so: the effect's attempt is its parent.
+    fn trace(&self, call: &Call) -> Option<Trace> {
+        let trace = TaskTrace::of(&call.assignment, call.assigned_at);
+        let span = trace.attempt(call.effect, call.attempt);
+        self.sampling.context(&trace, span)
+    }
+
+    /// The task API for what is said beside the effects, for as long as this start lives.
+    fn api_of_boot(&self, call: &Call) -> TaskApi {
+        let trace = TaskTrace::of(&call.assignment, call.assigned_at);
+        let context = self.sampling.context(&trace, trace.boot(call.boot));
+        self.api(call).with_trace(context)
+    }
+
+    /// The task API for an effect. It is the operator's, and hears of the trace; the forge and the model are somebody else's,
+    /// and do not.
     fn api(&self, call: &Call) -> TaskApi {
         let base = self.api_at.clone().unwrap_or_else(|| call.assignment.api_url.clone());
         let task = call.assignment.task_id.clone();
@@ -251,7 +290,7 @@ impl World {
             Err(_) => &self.clients.by_environment,
         };
         TaskApi::new(client.clone(), base, task, self.api_token_file.clone())
-            .with_trace(call.assignment.trace.clone())
+            .with_trace(self.trace(call))
             .with_redactor(self.redactor.clone())
     }
 
@@ -291,7 +330,12 @@ impl World {
             .map_err(|e| unavailable(e.to_string()))?
             .map_err(|e| unavailable(e.to_string()))?;
         let wanted = self.allowance.ports.wanted();
-        sandbox::decide(self.sandbox, &rights, &wanted).map_err(|e| unavailable(e.to_string()))
+        let decided = sandbox::decide(self.sandbox, &rights, &wanted);
+        // Of each start: the journal has a note of the first one alone.
+        let in_force = decided.as_ref().ok().and_then(Option::as_ref);
+        self.metrics
+            .sandboxed(self.sandbox, &wanted, in_force.map(|sandbox| &sandbox.rights));
+        decided.map_err(|e| unavailable(e.to_string()))
     }
 
     fn note(&self, note: Note) {
@@ -321,6 +365,7 @@ impl World {
             Effect::Start { .. } | Effect::Data | Effect::Setup(_) | Effect::Check(_) | Effect::Report { .. } => {
                 Ok(Probe::NotDone(Left::default()))
             }
+            Effect::Archive { patience, .. } => Ok(archive::probe(*patience)),
             Effect::Token { .. } => Ok(token::probe(self)),
             Effect::Clone { .. } => clone::probe(self, call).await,
             Effect::Agent(run) => agent::probe(self, run, call).await,
@@ -332,8 +377,11 @@ impl World {
 
     async fn carry_out(&self, effect: &Effect, call: &Call) -> Result<Outcome, AnswerLost> {
         // Nothing is told of a task before its `started`, and nothing after its verdict.
-        if !matches!(effect, Effect::Start { .. } | Effect::Report { .. }) {
-            self.forwarder.start(|| self.api(call), call.boot);
+        if !matches!(
+            effect,
+            Effect::Start { .. } | Effect::Report { .. } | Effect::Archive { .. }
+        ) {
+            self.forwarder.start(|| self.api_of_boot(call), call.boot);
         }
         match effect {
             Effect::Start { patience, within_ms } => start::act(self, *patience, *within_ms, call).await,
@@ -363,6 +411,18 @@ impl World {
             Effect::Push { work, head } => push::act(self, work, head).await,
             Effect::PullRequest { work, head } => pull_request::act(self, work, head, call).await,
             Effect::Report { verdict, claims } => report::act(self, verdict, *claims, call).await,
+            Effect::Archive {
+                verdict,
+                patience,
+                within_ms,
+            } => {
+                let order = archive::Order {
+                    verdict,
+                    patience: *patience,
+                    within_ms: *within_ms,
+                };
+                Ok(archive::act(self, &order, call).await)
+            }
         }
     }
 }

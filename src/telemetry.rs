@@ -6,12 +6,22 @@ use tokio::sync::watch;
 use crate::driver::Observe;
 use crate::machine::{Event, Millis, Run, StateName};
 
+#[cfg(feature = "otlp")]
+mod exports;
+#[cfg(not(feature = "otlp"))]
+#[path = "telemetry/exports_left_out.rs"]
+mod exports;
+pub mod log_file;
 mod logs;
 mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub mod spans;
 mod status;
 
-pub use logs::log_to_stderr;
-pub use metrics::Metrics;
+pub use exports::Exports;
+pub use logs::{Line, also_to, log_to_stderr};
+pub use metrics::{Declared, ExposedFamily, Exposition, Kind, Metrics, Sample, classic};
 pub use status::{Status, VerdictStatus};
 
 /// RFC 3339 with milliseconds, in UTC.
@@ -49,17 +59,11 @@ impl Observe for Telemetry {
     fn recorded(&mut self, run: &Run, event: &Event, head: Head) {
         self.measure.recorded(run, event, head);
         let status = Status::of(run, head);
-        logs::log(run, event, &status);
+        logs::log(run, event, head);
         if self.entered != status.state {
             self.entered = status.state;
             if let Some(state) = status.state {
-                tracing::info!(
-                    task = status.task_id,
-                    boot = status.boot,
-                    seq = head.seq,
-                    head = status.journal_head,
-                    "entered {state}"
-                );
+                tracing::info!("entered {state}");
             }
         }
         self.status.send_replace(status);

@@ -1,14 +1,18 @@
 //! A row as it lies in the database: its columns, and the way to an [`Entry`] and back.
 
-use rusqlite::types::{Type, ValueRef};
+use rusqlite::types::ValueRef;
 
 use crate::entry::{Entry, Finding, Kind, Row};
+use crate::form::Form;
 use crate::hash::Hash;
 use crate::rule::Rule;
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 
 /// The most that a body may hold, in bytes.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
+
+/// How many columns every version has before `prev` and `hash`: those of version 1.
+const OWN: usize = 12;
 
 /// A row's columns, borrowed from wherever they are.
 #[derive(Debug, Clone, Copy)]
@@ -66,51 +70,77 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// A row of [`Schema::select`]. Fails where not even its number can be read.
-    pub(crate) fn read(row: &'a rusqlite::Row<'_>, schema: &Schema, machine: &str) -> rusqlite::Result<Read<'a>> {
+    /// A row as a form selects it; `fields` is room for what is hashed. Fails where not even its number can be read.
+    pub(crate) fn read(
+        row: &'a rusqlite::Row<'_>,
+        form: &Form,
+        machine: &str,
+        fields: &mut Vec<u8>,
+    ) -> rusqlite::Result<Read<'a>> {
         let seq = row.get(0)?;
-        let width = schema.width();
+        let width = form.width();
         let hash = row.get_ref(width + 1)?.as_bytes().ok().and_then(Hash::from_slice);
-        let columns = || -> rusqlite::Result<Option<Self>> {
-            let text = |index| -> rusqlite::Result<Option<&'a str>> {
-                Ok(optional(row, index)?.map(|value| value.as_str()).transpose()?)
-            };
-            let Some(prev) = row.get_ref(width)?.as_blob().ok().and_then(Hash::from_slice) else {
-                return Ok(None);
-            };
-            let (Some(kind), Some(seq)) = (text(3)?, Some(seq)) else {
-                return Ok(None);
-            };
-            Ok(Some(Self {
-                seq,
-                boot: row.get_ref(1)?.as_i64()?,
-                at_ms: row.get_ref(2)?.as_i64()?,
-                kind,
-                src: text(4)?,
-                dst: text(5)?,
-                effect: text(6)?,
-                attempt: optional(row, 7)?.map(|value| value.as_i64()).transpose()?,
-                result: text(8)?,
-                key: text(9)?,
-                body: text(10)?,
-                blobs: optional(row, 11)?.map(|value| value.as_blob()).transpose()?,
-                prev,
-            }))
-        };
-        Ok(match (columns(), hash) {
-            (Ok(Some(columns)), Some(hash)) => {
+        let prev = row.get_ref(width)?.as_blob().ok().and_then(Hash::from_slice);
+        let mut stored = [ValueRef::Null; OWN];
+        for (index, value) in stored.iter_mut().enumerate() {
+            *value = row.get_ref(index)?;
+        }
+        let columns = prev.and_then(|prev| Self::typed(seq, &stored, prev));
+        Ok(match (columns, hash) {
+            (Some(columns), Some(hash)) => {
                 // As stored: a column that is read into nothing is covered like every other.
-                let stored = (0..width).map(|index| row.get_ref(index).unwrap_or(ValueRef::Null));
-                let right = schema.hash(machine, &columns.prev, stored);
+                let further = (OWN..width).map(|index| row.get_ref(index).unwrap_or(ValueRef::Null));
+                let all = stored.into_iter().chain(further);
+                let right = form.hash(machine, &columns.prev, all, fields);
                 Read::Columns { columns, hash, right }
             }
-            (Ok(_) | Err(_), hash) => Read::Mistyped(seq, hash),
+            (Some(_) | None, hash) => Read::Mistyped(seq, hash),
+        })
+    }
+
+    /// The columns, where each has its type.
+    fn typed(seq: i64, stored: &[ValueRef<'a>; OWN], prev: Hash) -> Option<Self> {
+        let [
+            _,
+            boot,
+            at_ms,
+            kind,
+            src,
+            dst,
+            effect,
+            attempt,
+            result,
+            key,
+            body,
+            blobs,
+        ] = *stored;
+        let text = |value: ValueRef<'a>| value.as_str_or_null().ok();
+        Some(Self {
+            seq,
+            boot: boot.as_i64().ok()?,
+            at_ms: at_ms.as_i64().ok()?,
+            kind: text(kind)??,
+            src: text(src)?,
+            dst: text(dst)?,
+            effect: text(effect)?,
+            attempt: attempt.as_i64_or_null().ok()?,
+            result: text(result)?,
+            key: text(key)?,
+            body: text(body)?,
+            blobs: blobs.as_blob_or_null().ok()?,
+            prev,
         })
     }
 
     /// The hash of a row with these columns.
     pub(crate) fn hash(&self, schema: &Schema, machine: &str) -> Hash {
-        schema.hash(machine, &self.prev, schema.values(self))
+        schema::hash(
+            schema.version,
+            machine,
+            &self.prev,
+            schema.values(self),
+            &mut Vec::new(),
+        )
     }
 
     /// The row that these columns are, if they are one.
@@ -208,11 +238,6 @@ pub(crate) fn check_body(body: &str) -> Result<(), Rule> {
     } else {
         Err(Rule::Body)
     }
-}
-
-fn optional<'a>(row: &'a rusqlite::Row<'_>, index: usize) -> rusqlite::Result<Option<ValueRef<'a>>> {
-    let value = row.get_ref(index)?;
-    Ok((value.data_type() != Type::Null).then_some(value))
 }
 
 #[cfg(test)]

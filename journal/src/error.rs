@@ -139,6 +139,8 @@ pub enum ReadError {
     #[error("not a journal: {0}")]
     NotAJournal(Foreign),
     /// Written by a newer version of this program.
+    ///
+    /// What is in the order that this program knows is read all the same, see `Snapshot::is_newer`; this is not.
     #[error("its schema is version {found}, and this program knows version {SCHEMA}: read it with the newer program")]
     NewerSchema {
         /// The version that was found.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -16,6 +17,7 @@ use crate::lock::Lock;
 use crate::rule::Rule;
 use crate::schema::{self, Schema};
 use crate::walk::Walk;
+use crate::watch::{Appended, Watch};
 use crate::{open, tables};
 
 /// A journal that this process holds, alone, and appends to.
@@ -35,6 +37,8 @@ pub struct Journal {
     head: Head,
     boot: u32,
     health: Health,
+    watch: Watch,
+    synced_in: Option<Duration>,
 }
 
 /// A journal that was opened, and what it holds.
@@ -85,6 +89,8 @@ impl Journal {
             }),
             boot: walk.boot(),
             health: Health::Sound,
+            watch: Watch::default(),
+            synced_in: None,
         }
     }
 
@@ -94,6 +100,18 @@ impl Journal {
     /// (UTC). A boot entry begins the next boot; every other belongs to the current one. Blobs are kept once, under
     /// their SHA-256. The first append after opening syncs twice: the log's header is new.
     pub fn append(&mut self, at_ms: i64, entries: &[Entry], blobs: &[&[u8]]) -> Result<Head, AppendError> {
+        let result = self.keep(at_ms, entries, blobs);
+        let synced_in = self.synced_in.take();
+        self.watch.tell(&result, entries, blobs, synced_in);
+        result
+    }
+
+    /// Tells of every append from now on, in its thread and before it returns: of those that fail, too.
+    pub fn watch(&mut self, told: impl FnMut(&Appended) + Send + 'static) {
+        self.watch = Watch::by(told);
+    }
+
+    fn keep(&mut self, at_ms: i64, entries: &[Entry], blobs: &[&[u8]]) -> Result<Head, AppendError> {
         if self.health == Health::Poisoned {
             return Err(AppendError::Poisoned);
         }
@@ -119,7 +137,7 @@ impl Journal {
         }
     }
 
-    fn transact(&self, at_ms: i64, entries: &[Entry], blobs: &[&[u8]]) -> Result<(Head, u32), AppendError> {
+    fn transact(&mut self, at_ms: i64, entries: &[Entry], blobs: &[&[u8]]) -> Result<(Head, u32), AppendError> {
         for (index, entry) in entries.iter().enumerate() {
             // SQLite's JSON functions stop at a NUL byte; this check does not.
             let body = entry.body().map_or(Ok(()), check_body);
@@ -142,7 +160,10 @@ impl Journal {
                     None => failed(error),
                 })?;
         }
-        self.run("COMMIT").map_err(failed)?;
+        let began = self.watch.now();
+        let committed = self.run("COMMIT");
+        self.synced_in = began.map(|began| began.elapsed());
+        committed.map_err(failed)?;
         Ok((head, boot))
     }
 

@@ -53,6 +53,7 @@
 //! | a lost end is seen | only against a head that was kept elsewhere ([`Journal::head`] belongs into every log line) |
 //! | one writer | a lock beside the file, which names its holder, and SQLite's own exclusive lock |
 //! | what is not ours is left alone | the file's head, its machine and its rows are checked before anything is written |
+//! | a journal of a later program is read as far as this one understands it | each version's columns come behind those of the one before; a row's hash covers all of them, read or not |
 //! | a journal of the dead is readable anywhere | [`Snapshot`] works on a copy of the file and its `-wal` |
 //!
 //! The chain has no key: whoever can write the file can write a whole new history. That, too, only a head kept
@@ -76,10 +77,12 @@ mod authorizer;
 mod columns;
 mod entry;
 mod error;
+mod form;
 mod hash;
 mod journal;
 mod lock;
 mod open;
+mod outside;
 mod place;
 mod problem;
 mod rule;
@@ -87,15 +90,18 @@ mod schema;
 mod snapshot;
 mod tables;
 mod walk;
+mod watch;
 
 pub use entry::{Entry, Finding, Kind, Machine, Row};
 pub use error::{AppendError, Foreign, OpenError, ReadError};
 pub use hash::{Hash, Head, InvalidHash};
 pub use journal::{Journal, Opened};
+pub use outside::{Holder, Stamp};
 pub use place::network_file_system;
 pub use problem::Problem;
 pub use rule::Rule;
-pub use snapshot::{Snapshot, Summary};
+pub use snapshot::{Snapshot, Summary, copy};
+pub use watch::{AppendEnd, Appended};
 
 /// SQLite's `application_id` of a journal: "RJNL".
 pub const APPLICATION_ID: i32 = 0x524A_4E4C;

@@ -4,8 +4,15 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::place::WITHOUT_SURPRISE;
+
+/// A child that was forked and not yet executed shares its parent's lock. Where the parent is killed in that moment, the lock
+/// is held by nobody who writes until the child executes: at once, or somewhat later on a machine that is busy.
+const LEFT_BEHIND: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// An exclusive lock (flock) on a file of its own: the database's own locks go with any descriptor of it that is
 /// closed, this one only with its holder.
@@ -37,8 +44,9 @@ impl From<io::Error> for NoLock {
 }
 
 impl Lock {
-    /// Takes the lock, or says who has it. Does not wait.
+    /// Takes the lock, or says who has it. Does not wait, but for what a killed holder left behind.
     pub(crate) fn take(path: &Path) -> Result<Self, NoLock> {
+        let patience = Instant::now() + LEFT_BEHIND;
         loop {
             let made = if fs::symlink_metadata(path).is_ok() {
                 Made::Before
@@ -55,7 +63,14 @@ impl Lock {
                 .open(path)?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(NoLock::Held(holder(&file))),
+                Err(TryLockError::WouldBlock) => {
+                    let holder = holder(&file);
+                    if holder.is_none_or(is_alive) || Instant::now() >= patience {
+                        return Err(NoLock::Held(holder));
+                    }
+                    thread::sleep(LOOK_AGAIN);
+                    continue;
+                }
                 Err(TryLockError::Error(error)) => return Err(error.into()),
             }
             // A holder that refused the journal removes the lock it made: then this one locks a file without a name.
@@ -94,6 +109,11 @@ fn holder(file: &File) -> Option<u32> {
     str::from_utf8(&text[..length]).ok()?.trim().parse().ok()
 }
 
+/// Whether there is a process of this number. In another container it cannot be seen from here, and is waited for in vain.
+fn is_alive(process: u32) -> bool {
+    Path::new("/proc").join(process.to_string()).exists()
+}
+
 fn still_named(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
     match fs::symlink_metadata(path) {
@@ -120,6 +140,22 @@ mod tests {
         fs::remove_file(&path).unwrap();
         Lock::take(&path).unwrap().withdraw().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_holder_forked_and_left_behind_is_waited_for() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("lock");
+        let mut killed = std::process::Command::new("true").spawn().unwrap();
+        killed.wait().unwrap();
+        fs::write(&path, format!("{}\n", killed.id())).unwrap();
+        let file = File::open(&path).unwrap();
+        file.try_lock().unwrap();
+        // Its standard input is the same lock.
+        let child = std::process::Command::new("sleep").arg("0.3").stdin(file).spawn();
+        let taken = Lock::take(&path);
+        child.unwrap().wait().unwrap();
+        taken.unwrap();
     }
 
     #[test]

@@ -46,6 +46,14 @@ pub enum Problem {
         /// The rule that it breaks.
         rule: Rule,
     },
+    /// Rows of a newer version that are what was written, and that this program does not understand.
+    #[error("{} of a newer program, and not understood by this one", Rows(*from, *to, "is", "are"))]
+    NotUnderstood {
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        to: u64,
+    },
     /// SQLite cannot read on.
     #[error("nothing can be read from row {from} on: {cause}")]
     Unreadable {
@@ -159,6 +167,7 @@ impl Problems {
         let room = self.list.len() < Self::MAX;
         match (self.list.last_mut(), &problem) {
             (Some(Problem::Altered { to, .. }), Problem::Altered { from, to: end })
+            | (Some(Problem::NotUnderstood { to, .. }), Problem::NotUnderstood { from, to: end })
             | (Some(Problem::Unlinked { to, .. }), Problem::Unlinked { from, to: end })
                 if *from == *to + 1 && self.more == 0 =>
             {

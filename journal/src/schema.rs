@@ -11,7 +11,6 @@ use std::sync::OnceLock;
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
-use sha2::{Digest, Sha256};
 
 use crate::columns::Columns;
 use crate::hash::Hash;
@@ -95,20 +94,23 @@ impl Schema {
         Ok(self.objects.get_or_init(|| made))
     }
 
-    /// Every row in order: the columns, `prev` and `hash`.
-    pub(crate) fn select(&self) -> String {
-        format!("SELECT {} FROM journal NOT INDEXED ORDER BY seq", self.names())
-    }
-
     /// A new row: the columns, `prev` and `hash`.
     pub(crate) fn insert(&self) -> String {
         let places: Vec<_> = (1..=self.width() + 2).map(|n| format!("?{n}")).collect();
         format!("INSERT INTO journal ({}) VALUES ({})", self.names(), places.join(", "))
     }
 
-    fn names(&self) -> String {
-        let names = self.columns().map(|column| column.name);
-        names.chain(["prev", "hash"]).collect::<Vec<_>>().join(", ")
+    /// The columns, `prev` and `hash`.
+    pub(crate) fn names(&self) -> String {
+        self.column_names()
+            .chain(["prev", "hash"])
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// The columns before `prev` and `hash`.
+    pub(crate) fn column_names(&self) -> impl Iterator<Item = &'static str> {
+        self.columns().map(|column| column.name)
     }
 
     /// How many columns there are before `prev` and `hash`.
@@ -124,18 +126,44 @@ impl Schema {
     pub(crate) fn values<'a>(&self, row: &Columns<'a>) -> impl Iterator<Item = ValueRef<'a>> {
         self.columns().map(move |column| (column.value)(row))
     }
+}
 
-    /// SHA-256 over the domain, the machine, the version, the hash before and every column: a tag tells NULL,
-    /// number and bytes apart, bytes come with their length, numbers are big-endian.
-    pub(crate) fn hash<'a>(&self, machine: &str, prev: &Hash, values: impl Iterator<Item = ValueRef<'a>>) -> Hash {
-        let mut sha = Hasher(Sha256::new());
-        sha.bytes(DOMAIN);
-        sha.bytes(machine.as_bytes());
-        sha.number(i64::from(self.version));
-        sha.bytes(prev.as_bytes());
-        values.for_each(|value| sha.value(value));
-        Hash::from(<[u8; 32]>::from(sha.0.finalize()))
+/// SHA-256 over the domain, the machine, the version, the hash before and every column: a tag tells NULL, number and
+/// bytes apart, bytes come with their length, numbers are big-endian. `fields` is room that is used again for each row, so
+/// that what is hashed is put together once, and nothing is allocated for it.
+pub(crate) fn hash<'a>(
+    version: u32,
+    machine: &str,
+    prev: &Hash,
+    values: impl Iterator<Item = ValueRef<'a>>,
+    fields: &mut Vec<u8>,
+) -> Hash {
+    fields.clear();
+    push_bytes(fields, DOMAIN);
+    push_bytes(fields, machine.as_bytes());
+    push_number(fields, i64::from(version));
+    push_bytes(fields, prev.as_bytes());
+    for value in values {
+        match value {
+            ValueRef::Null => fields.push(0),
+            ValueRef::Integer(number) => push_number(fields, number),
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => push_bytes(fields, bytes),
+            // No column holds one: what SQLite reads so was damaged, and has a hash that no row has.
+            ValueRef::Real(_) => fields.push(3),
+        }
     }
+    Hash::of(fields)
+}
+
+fn push_number(fields: &mut Vec<u8>, value: i64) {
+    fields.push(1);
+    fields.extend_from_slice(&value.to_be_bytes());
+}
+
+fn push_bytes(fields: &mut Vec<u8>, value: &[u8]) {
+    fields.push(2);
+    fields.extend_from_slice(&(value.len() as u64).to_be_bytes());
+    fields.extend_from_slice(value);
 }
 
 impl fmt::Debug for Schema {
@@ -177,33 +205,5 @@ impl Known {
         } else {
             Unknown::NeverWritten
         })
-    }
-}
-
-/// Fields in, each told from every other sequence of fields.
-struct Hasher(Sha256);
-
-impl Hasher {
-    fn value(&mut self, value: ValueRef<'_>) {
-        match value {
-            ValueRef::Null => self.0.update([0]),
-            ValueRef::Integer(number) => self.number(number),
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => self.bytes(bytes),
-            // No column holds one: what SQLite reads so was damaged, and has a hash that no row has.
-            ValueRef::Real(_) => self.0.update([3]),
-        }
-    }
-
-    fn number(&mut self, value: i64) {
-        let mut field = [1; 9];
-        field[1..].copy_from_slice(&value.to_be_bytes());
-        self.0.update(field);
-    }
-
-    fn bytes(&mut self, value: &[u8]) {
-        let mut field = [2; 9];
-        field[1..].copy_from_slice(&(value.len() as u64).to_be_bytes());
-        self.0.update(field);
-        self.0.update(value);
     }
 }

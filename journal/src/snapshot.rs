@@ -1,7 +1,8 @@
 //! Reading a journal of the dead, of the living, or on read-only media: from a private copy.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, ErrorKind, Read};
+use std::io::{self, BufReader, ErrorKind, Read, Seek};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::entry::Row;
 use crate::error::ReadError;
+use crate::form::{Form, Origin};
 use crate::hash::{Hash, Head};
 use crate::journal::right_blob;
 use crate::place::{self, FileHead, Place};
@@ -27,9 +29,11 @@ use crate::walk::{Edges, Walk};
 pub struct Snapshot {
     conn: Connection,
     machine: Result<String, Problem>,
+    /// The newest version that is known and has these columns.
     schema: &'static Schema,
     /// The version that the file says it is of.
     version: u32,
+    origin: Origin,
     schema_problems: Vec<Problem>,
     // Goes after the connection that is open inside it.
     _directory: TempDir,
@@ -40,6 +44,8 @@ pub struct Snapshot {
 pub struct Summary {
     /// How many rows verify.
     pub rows: u64,
+    /// How many rows there are before them that were not looked at, because only the last ones were asked for.
+    pub unchecked: u64,
     /// The last row that verifies.
     pub head: Head,
     /// What is wrong, in the order found.
@@ -63,19 +69,24 @@ impl Snapshot {
     }
 
     pub(crate) fn take_knowing(path: &Path, known: Known) -> Result<Self, ReadError> {
-        let place = Place::of(path).map_err(|error| {
-            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
-                ReadError::Absent
-            } else {
-                of_file(path)(error)
-            }
-        })?;
+        let place = place_of(path)?;
         let directory = tempfile::Builder::new()
             .prefix("journal-")
             .tempdir()
             .map_err(of_file(&std::env::temp_dir()))?;
         let copy = directory.path().join("journal.db");
-        let head = copy_steady(&place, &copy)?;
+        let head = copy_steady(&place, |part| {
+            let to = match part {
+                Part::Database => copy.clone(),
+                Part::Log => directory.path().join("journal.db-wal"),
+            };
+            OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(to)
+        })?;
         let mut problems = Problems::default();
         let version = match head {
             FileHead::Absent => return Err(ReadError::Absent),
@@ -83,24 +94,39 @@ impl Snapshot {
             FileHead::Foreign(foreign) => return Err(ReadError::NotAJournal(foreign)),
             FileHead::Journal(version) => version,
         };
-        let schema = match known.find(version) {
-            Ok(schema) => schema,
-            Err(Unknown::Newer) => return Err(ReadError::NewerSchema { found: version }),
+        let (schema, origin) = match known.find(version) {
+            Ok(schema) => (schema, Origin::Known),
+            Err(Unknown::Newer) => (known.newest(), Origin::Newer),
             // The number was damaged; the rows say by their hashes whether they are of the newest.
             Err(Unknown::NeverWritten) => {
                 problems.push(Problem::never_written(version));
-                known.newest()
+                (known.newest(), Origin::Known)
             }
         };
         let conn = connect(&copy).map_err(ReadError::Sqlite)?;
         let machine = read_or_damaged(tables::machine(&conn), |cause| Problem::Machine { cause })?;
-        let same = tables::check_schema(&conn, schema, &mut |p| problems.push(p));
-        noted(same, &mut problems, |cause| Problem::Pages { cause })?;
+        match origin {
+            Origin::Known => {
+                let same = tables::check_schema(&conn, schema, &mut |p| problems.push(p));
+                noted(same, &mut problems, |cause| Problem::Pages { cause })?;
+            }
+            Origin::Newer => {
+                // What has other tables, or hashes rows otherwise, is nothing that this program can say anything of.
+                let unknown = || ReadError::NewerSchema { found: version };
+                let form = read_or_damaged(Form::newer(&conn, version, schema), |cause| Problem::Pages { cause })?;
+                let form = form.ok().flatten().ok_or_else(unknown)?;
+                let machine = machine.as_deref().map_err(|_| unknown())?;
+                if !tables::first_row_is_hashed_so(&conn, &form, machine).map_err(|_| unknown())? {
+                    return Err(unknown());
+                }
+            }
+        }
         Ok(Self {
             conn,
             machine,
             schema,
             version,
+            origin,
             schema_problems: problems.into_list(),
             _directory: directory,
         })
@@ -116,15 +142,82 @@ impl Snapshot {
         self.version
     }
 
+    /// Whether it is of a version that this program does not know. Then rows of kinds that it knows are read, as far as it
+    /// knows their columns; every hash is checked, no rule of that version is; and there may be more than is shown.
+    pub fn is_newer(&self) -> bool {
+        self.origin == Origin::Newer
+    }
+
     /// Reads the rows in order, in constant memory, and calls back with each one that verifies: its hash is right,
     /// it follows the row before, it is legal, and the next row does not contradict it.
     ///
     /// A row that was changed is left out, and those after it still verify. After a break in the chain none does.
     pub fn read(&self, each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
-        self.walk(Cited::Trusted, each)
+        self.walk(1, Cited::Trusted, each)
     }
 
-    fn walk(&self, cited: Cited, mut each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
+    /// Reads the last rows alone, in order, and calls back with each of them that verifies: its hash is right, it
+    /// follows the row before, no transition in it is unknown, and the next row does not contradict it.
+    ///
+    /// What comes before them is not looked at, so a rule about earlier rows is not judged. How many these are is
+    /// [`Summary::unchecked`].
+    pub fn read_last(&self, rows: NonZeroU64, mut each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
+        let last = read_or_damaged(tables::last_seq(&self.conn), |cause| Problem::Unreadable {
+            from: 1,
+            cause,
+        })?;
+        // Where not even that can be read, reading all of it says why.
+        let first = last.unwrap_or(0).saturating_sub(rows.get() - 1);
+        if first <= 1 {
+            return self.read(each);
+        }
+        // The row before the first is what the first has to follow.
+        let mut shown = 0;
+        let summary = self.read_from(first - 1, |row| {
+            if row.seq >= first {
+                shown += 1;
+                each(row);
+            }
+        })?;
+        Ok(Summary {
+            rows: shown,
+            unchecked: first - 1,
+            ..summary
+        })
+    }
+
+    /// The same for the rows from this one on. What the first of them follows is not looked at, so a caller that goes on
+    /// where it stopped holds the row that it had last against the one that it gets first.
+    pub fn read_from(&self, seq: u64, each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
+        let summary = self.walk(seq, Cited::Trusted, each)?;
+        let unchecked = seq.saturating_sub(1);
+        Ok(Summary { unchecked, ..summary })
+    }
+
+    /// The rows that say where the journal is: the first one, those that enter a state, the verdict and its
+    /// acknowledgement. Each is held against its own hash and nothing else; one that is not right is left out.
+    pub fn landmarks(&self, each: impl FnMut(&Row)) -> Result<(), ReadError> {
+        let (Ok(machine), Some(form)) = (&self.machine, self.form()?) else {
+            return Ok(());
+        };
+        match tables::landmarks(&self.conn, &form, machine, each) {
+            Err(error) if !tables::is_damage(&error) => Err(ReadError::Sqlite(error)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// How the rows lie in their table; none where that cannot be read.
+    fn form(&self) -> Result<Option<Form>, ReadError> {
+        match self.origin {
+            Origin::Known => Ok(Some(Form::of(self.schema))),
+            Origin::Newer => {
+                let form = Form::newer(&self.conn, self.version, self.schema);
+                Ok(read_or_damaged(form, |cause| Problem::Pages { cause })?.ok().flatten())
+            }
+        }
+    }
+
+    fn walk(&self, from: u64, cited: Cited, mut each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
         // SQLite looks at a page when it loads it, and at no page that it still has: without this, a second reading of
         // a damaged file could tell rows that the first did not.
         self.conn
@@ -148,7 +241,8 @@ impl Snapshot {
         let edges = noted(tables::edges(&self.conn), &mut problems, |cause| Problem::Edges {
             cause,
         })?;
-        let mut walk = Walk::new(self.schema, machine, edges.unwrap_or_else(Edges::default));
+        let form = self.form()?.unwrap_or_else(|| Form::of(self.schema));
+        let mut walk = Walk::along(form, from, self.schema, machine, edges.unwrap_or_else(Edges::default));
         walk.problems = problems;
         tables::read_rows(&self.conn, &mut walk, cited, &mut each).map_err(ReadError::Sqlite)?;
         let (rows, head) = walk.end(&mut each);
@@ -168,7 +262,8 @@ impl Snapshot {
             rows,
             head,
             problems: list,
-        } = self.walk(Cited::Looked, |row| {
+            unchecked: _,
+        } = self.walk(1, Cited::Looked, |row| {
             found |= Some(row.hash) == expected_head;
         })?;
         let mut problems = Problems::default();
@@ -211,6 +306,7 @@ fn noted<T>(
 fn summary(rows: u64, head: Head, problems: Problems) -> Summary {
     Summary {
         rows,
+        unchecked: 0,
         head,
         problems: problems.into_list(),
     }
@@ -231,12 +327,51 @@ fn connect(copy: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// Copies the journal at `path`, byte for byte, into two files: the database, and its write-ahead log, which may have
+/// nothing in it. It may be written meanwhile, and held by this process: a copy is a clean prefix of it.
+///
+/// Nothing is looked at but the head of the file: what is damaged is copied with its damage.
+pub fn copy(path: &Path, database: &File, log: &File) -> Result<(), ReadError> {
+    let place = place_of(path)?;
+    let head = copy_steady(&place, |part| {
+        let mut file = match part {
+            Part::Database => database.try_clone()?,
+            Part::Log => log.try_clone()?,
+        };
+        file.set_len(0)?;
+        file.rewind()?;
+        Ok(file)
+    })?;
+    match head {
+        FileHead::Absent => Err(ReadError::Absent),
+        FileHead::Empty => Err(ReadError::Empty),
+        FileHead::Foreign(foreign) => Err(ReadError::NotAJournal(foreign)),
+        FileHead::Journal(_) => Ok(()),
+    }
+}
+
+fn place_of(path: &Path) -> Result<Place, ReadError> {
+    Place::of(path).map_err(|error| {
+        if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) {
+            ReadError::Absent
+        } else {
+            of_file(path)(error)
+        }
+    })
+}
+
+/// The files of a copy.
+enum Part {
+    Database,
+    Log,
+}
+
 /// Copies until nothing moved meanwhile: a checkpoint between the two files would leave a log that does not
-/// belong to the database.
-fn copy_steady(place: &Place, copy: &Path) -> Result<FileHead, ReadError> {
+/// belong to the database. `into` opens what is copied into, with nothing in it.
+fn copy_steady(place: &Place, into: impl Fn(Part) -> io::Result<File>) -> Result<FileHead, ReadError> {
     for _ in 0..20 {
         let before = Mark::of(place)?;
-        let head = copy_once(place, copy)?;
+        let head = copy_once(place, &into)?;
         if before.same_but_for_more_rows(&Mark::of(place)?) {
             return Ok(head);
         }
@@ -244,28 +379,25 @@ fn copy_steady(place: &Place, copy: &Path) -> Result<FileHead, ReadError> {
     Err(ReadError::Unsteady)
 }
 
-fn copy_once(place: &Place, copy: &Path) -> Result<FileHead, ReadError> {
+fn copy_once(place: &Place, into: &impl Fn(Part) -> io::Result<File>) -> Result<FileHead, ReadError> {
     let Some(database) = place::open_shared(&place.database).map_err(of_file(&place.database))? else {
         return Ok(FileHead::Absent);
     };
     let head = FileHead::of(&database).map_err(of_file(&place.database))?;
     if matches!(head, FileHead::Journal(_)) {
-        copy_bytes(&database, copy).map_err(of_file(&place.database))?;
+        let to = into(Part::Database).map_err(of_file(&place.database))?;
+        copy_bytes(&database, to).map_err(of_file(&place.database))?;
+        // Opened also where there is none now: what an earlier round copied is not left beside another database.
+        let to = into(Part::Log).map_err(of_file(&place.log))?;
         if let Some(log) = place::open_unknown(&place.log).map_err(of_file(&place.log))? {
-            copy_bytes(&log, &copy.with_file_name("journal.db-wal")).map_err(of_file(&place.log))?;
+            copy_bytes(&log, to).map_err(of_file(&place.log))?;
         }
     }
     Ok(head)
 }
 
 /// Reads by position: the descriptor may be a living journal's own.
-fn copy_bytes(from: &File, to: &Path) -> io::Result<()> {
-    let mut to = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(to)?;
+fn copy_bytes(from: &File, mut to: File) -> io::Result<()> {
     let from = ByPosition { file: from, at: 0 };
     io::copy(&mut BufReader::with_capacity(256 * 1024, from), &mut to).map(drop)
 }

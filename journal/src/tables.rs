@@ -5,8 +5,9 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use crate::APPLICATION_ID;
-use crate::columns::Read;
+use crate::columns::{Columns, Read};
 use crate::entry::{Machine, Row};
+use crate::form::Form;
 use crate::hash::Hash;
 use crate::problem::Problem;
 use crate::schema::{self, Schema};
@@ -146,6 +147,45 @@ fn stream_rows(conn: &Connection, walk: &mut Walk, cited: Cited, each: &mut impl
                 }
                 looked => looked?,
             }
+        }
+    }
+    Ok(())
+}
+
+/// The last row's number; 0 where there is none.
+pub(crate) fn last_seq(conn: &Connection) -> rusqlite::Result<u64> {
+    let last: i64 = conn.query_row("SELECT coalesce(max(seq), 0) FROM journal", [], |row| row.get(0))?;
+    Ok(u64::try_from(last).unwrap_or(0))
+}
+
+/// Whether the first row has the hash that it would have in this form, or there is no row.
+pub(crate) fn first_row_is_hashed_so(conn: &Connection, form: &Form, machine: &str) -> rusqlite::Result<bool> {
+    let mut statement = conn.prepare(&form.select_from(1))?;
+    let mut rows = statement.query([])?;
+    let Some(row) = rows.next()? else {
+        return Ok(true);
+    };
+    Ok(match Columns::read(row, form, machine, &mut Vec::new())? {
+        Read::Columns { hash, right, .. } => hash == right,
+        Read::Mistyped(..) => false,
+    })
+}
+
+/// The landmarks, each of which is held against its own hash.
+pub(crate) fn landmarks(
+    conn: &Connection,
+    form: &Form,
+    machine: &str,
+    mut each: impl FnMut(&Row),
+) -> rusqlite::Result<()> {
+    let mut statement = conn.prepare(&form.select_landmarks())?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Read::Columns { columns, hash, right } = Columns::read(row, form, machine, &mut Vec::new())?
+            && hash == right
+            && let Ok(row) = columns.row(hash)
+        {
+            each(&row);
         }
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::columns::{Columns, Read};
 use crate::entry::{Entry, Finding, Row};
+use crate::form::{Form, Origin};
 use crate::hash::{Hash, Head};
 use crate::problem::{Problem, Problems};
 use crate::rule::Rule;
@@ -16,6 +17,9 @@ use crate::schema::Schema;
 #[derive(Debug)]
 pub(crate) struct Walk {
     schema: &'static Schema,
+    form: Form,
+    /// The first row that is looked at.
+    from: u64,
     machine: String,
     edges: Edges,
     past: Past,
@@ -27,6 +31,8 @@ pub(crate) struct Walk {
     good: u64,
     head: Head,
     pub(crate) problems: Problems,
+    /// Room for what is hashed of a row.
+    fields: Vec<u8>,
 }
 
 /// Whether the rows can still be traced back to row 1.
@@ -45,18 +51,30 @@ pub(crate) enum Next {
 
 impl Walk {
     pub(crate) fn new(schema: &'static Schema, machine: String, edges: Edges) -> Self {
+        Self::along(Form::of(schema), 1, schema, machine, edges)
+    }
+
+    /// Along rows of this form, from one of them on. What that one has before it is not looked at, and what rules say of
+    /// earlier rows cannot be judged then.
+    pub(crate) fn along(form: Form, from: u64, schema: &'static Schema, machine: String, edges: Edges) -> Self {
         Self {
             schema,
+            form,
+            from,
             machine,
             edges,
-            past: Past::default(),
+            past: Past {
+                certain: from <= 1,
+                ..Past::default()
+            },
             before: [Some(Hash::ZERO), None],
-            last_seq: 0,
+            last_seq: from.saturating_sub(1),
             chain: Chain::Linked,
             held: None,
             good: 0,
             head: Head::EMPTY,
             problems: Problems::default(),
+            fields: Vec::new(),
         }
     }
 
@@ -71,12 +89,12 @@ impl Walk {
 
     /// What selects the rows to be walked along.
     pub(crate) fn select(&self) -> String {
-        self.schema.select()
+        self.form.select_from(self.from)
     }
 
     /// A row that was selected so.
-    pub(crate) fn read<'a>(&self, row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Read<'a>> {
-        Columns::read(row, self.schema, &self.machine)
+    pub(crate) fn read<'a>(&mut self, row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Read<'a>> {
+        Columns::read(row, &self.form, &self.machine, &mut self.fields)
     }
 
     /// Takes the next row up; calls back with the one before, if that one is good.
@@ -109,7 +127,7 @@ impl Walk {
             Read::Columns { columns, hash, right } => {
                 if right != hash {
                     self.altered(seq, [Some(*hash), Some(*right)], each);
-                } else if self.chain == Chain::Linked && self.before.contains(&Some(columns.prev)) {
+                } else if self.chain == Chain::Linked && self.may_follow(seq, columns.prev) {
                     self.release(each);
                     self.before = [Some(*hash), None];
                     self.judge(seq, columns.row(*hash));
@@ -120,6 +138,11 @@ impl Walk {
             Read::Mistyped(_, hash) => self.altered(seq, [*hash, None], each),
         }
         Next::Row
+    }
+
+    /// Whether a row may name this hash as the one before it.
+    fn may_follow(&self, seq: u64, prev: Hash) -> bool {
+        (seq == self.from && seq > 1) || self.before.contains(&Some(prev))
     }
 
     /// No more rows: calls back with the last one, if it is good. Rows that verify, and where they end.
@@ -172,7 +195,13 @@ impl Walk {
         });
         match legal {
             Ok(row) => self.held = Some(row),
-            Err(rule) => self.problems.push(Problem::Illegal { seq, rule }),
+            Err(rule) => match self.form.origin {
+                Origin::Known => self.problems.push(Problem::Illegal { seq, rule }),
+                Origin::Newer => {
+                    self.problems.push(Problem::NotUnderstood { from: seq, to: seq });
+                    self.past.certain = false;
+                }
+            },
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod askpass;
 mod changes;
 mod command;
+mod diff;
 mod error;
 mod files;
 pub mod handover;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use changes::{ChangeKind, FileChange, FileMode};
+pub use diff::{Diff, DiffOf};
 pub use error::GitError;
 pub use files::{CommittedFile, FILE_LIMIT};
 pub use remote::{Cloned, RemoteRefs};

@@ -241,21 +241,21 @@ impl Answer {
 /// Sends one request, once, and reads its answer up to `limit` bytes.
 pub(crate) async fn exchange(request: RequestBuilder, limit: usize) -> Result<Answer, ExchangeError> {
     let lost = |error: &reqwest::Error| ExchangeError::Transport(TransportError::of(error));
-    let mut response = request.send().await.map_err(|error| lost(&error))?;
+    // Without the address, which may be a secret: the caller knows it.
+    let lost = |error: reqwest::Error| lost(&error.without_url());
+    let mut response = request.send().await.map_err(lost)?;
     let status = response.status();
     let headers = response.headers().clone();
     let body = if status.is_success() {
         if response.content_length().is_some_and(|length| length > limit as u64) {
             return Err(ExchangeError::TooLarge);
         }
-        let Read::Whole(body) = read(&mut response, limit).await.map_err(|error| lost(&error))? else {
+        let Read::Whole(body) = read(&mut response, limit).await.map_err(lost)? else {
             return Err(ExchangeError::TooLarge);
         };
         body
     } else {
-        let (Read::Whole(body) | Read::Cut(body)) = read(&mut response, ERROR_BODY_LIMIT)
-            .await
-            .map_err(|error| lost(&error))?;
+        let (Read::Whole(body) | Read::Cut(body)) = read(&mut response, ERROR_BODY_LIMIT).await.map_err(lost)?;
         body
     };
     Ok(Answer { status, headers, body })

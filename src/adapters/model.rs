@@ -19,7 +19,7 @@ use url::Url;
 
 use crate::secret::Secret;
 
-pub use meter::{Spent, Tokens};
+pub use meter::{Follow, Metered, Request, Spent, Tokens};
 pub use prices::{Prices, PricesError};
 pub use proxy::{Proxy, ProxyError};
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use runner_journal::{OpenError, ReadError};
 use thiserror::Error;
 
+use crate::adapters::archive::UnreadableBundle;
 use crate::adapters::http::HttpSetupError;
 use crate::config::ConfigError;
 use crate::doctor::Unhealthy;
@@ -63,6 +64,14 @@ pub enum CliError {
         path: PathBuf,
         /// Why.
         source: ReadError,
+    },
+    /// An archive cannot be read.
+    #[error("failed to read the archive {}: {source}", path.display())]
+    Bundle {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: UnreadableBundle,
     },
     /// No journal was named, and none was found.
     #[error("failed to find a journal: none is in {}", places.join(", "))]
@@ -122,7 +131,11 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Name(_) | Self::Usage { .. } | Self::Http(_) | Self::Listen { .. } => 2,
             Self::Init(InitError::Start { .. }) => 2,
-            Self::NoJournal { .. } | Self::Open { .. } => 3,
+            Self::Bundle {
+                source: UnreadableBundle::Io(_),
+                ..
+            } => 1,
+            Self::NoJournal { .. } | Self::Open { .. } | Self::Bundle { .. } => 3,
             Self::Read { source, .. } if source.is_not_a_journal() => 3,
             Self::Drive(DriveError::Replay(_)) => 3,
             Self::Read { .. }
@@ -162,6 +175,7 @@ impl CliError {
             | Self::Harden(_)
             | Self::Init(_)
             | Self::Read { .. }
+            | Self::Bundle { .. }
             | Self::Unhealthy { .. }
             | Self::Drive(DriveError::Illegal(_) | DriveError::Unwritable(_))
             | Self::Output { .. }

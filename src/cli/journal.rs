@@ -1,32 +1,58 @@
 //! `runner journal`: what happened, read from the one file, by somebody who was not there.
 
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use runner_journal::{Hash, Summary};
 
 use super::CliError;
 use crate::config::state_home;
+use bundle::Found;
 use dump::Dump;
-use post_mortem::PostMortem;
+use explain::Explain;
 use replay::Replay;
+use tail::Tail;
+use verify::Verify;
 
+mod bodies;
+mod bundle;
+mod chronicle;
 mod dump;
+mod explain;
+mod findings;
+mod head;
+mod html;
+mod last;
+#[cfg(test)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "few failures have figures of their own")]
+pub(super) mod lived;
+mod mermaid;
+mod output;
+pub(super) mod paint;
 mod post_mortem;
 mod replay;
-mod words;
+mod rows;
+mod story;
+mod table;
+mod tail;
+mod transcript;
+mod verify;
+pub(super) mod width;
+pub(super) mod words;
 
 /// Look at a journal.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  runner journal explain                                  what happened, in a few sentences
   runner journal dump                                     the newest journal on this machine, as a table
   runner journal dump --format ndjson /var/lib/runner/journal.db | jq .kind
+  runner journal dump --format html --output post-mortem.html ./journal.db
   runner journal verify --journal ./journal.db
-  runner journal replay ./journal.db")]
+  runner journal tail --follow ./journal.db               as it grows, also while a runner holds it
+  runner journal replay ./journal.db
+  runner journal verify ./my-task.tar.zst                 the journal in an archive (RUNNER_ARCHIVE_URL)")]
 pub(super) struct JournalCommand {
-    /// The journal [default: the newest on this machine]
+    /// The journal, or an archive of a task [default: the newest on this machine]
     #[arg(long, env = "RUNNER_JOURNAL", global = true, value_name = "PATH")]
     journal: Option<PathBuf>,
     #[command(subcommand)]
@@ -35,51 +61,28 @@ pub(super) struct JournalCommand {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Say in a few sentences what happened, why it ended, what it cost, and what to do next
+    Explain(Explain),
     /// Print every row that verifies; exit 1 where the journal is damaged
     Dump(Dump),
     /// Is it whole, in order, untampered and legal? Exit 0, 1 (damaged), 3 (no journal)
     Verify(Verify),
+    /// Print the last rows, and with --follow what comes, as it comes
+    Tail(Tail),
     /// Drive the machine with it and print each transition; exit 1 at the first illegal one
     Replay(Replay),
 }
 
-#[derive(Debug, Args)]
-#[command(after_help = "Example: runner journal verify --head 8d7a… ./journal.db")]
-struct Verify {
-    /// The hash that the journal should end with, or go through: from a log line, /status or the report
-    #[arg(long, value_name = "HASH")]
-    head: Option<Hash>,
-    /// The journal
-    #[arg(value_name = "PATH")]
-    path: Option<PathBuf>,
-}
-
 impl JournalCommand {
     pub(super) fn execute(self) -> Result<u8, CliError> {
-        let named = |path: &Option<PathBuf>| find(path.as_deref().or(self.journal.as_deref()));
+        let named = |path: &Option<PathBuf>| Found::at(find(path.as_deref().or(self.journal.as_deref()))?);
         match &self.verb {
-            Verb::Dump(dump) => dump.execute(&named(&dump.path)?),
-            Verb::Verify(verify) => verify.execute(&named(&verify.path)?),
-            Verb::Replay(replay) => replay.execute(&named(&replay.path)?),
+            Verb::Explain(explain) => named(&explain.path)?.look(|path| explain.execute(path)),
+            Verb::Dump(dump) => named(&dump.path)?.look(|path| dump.execute(path)),
+            Verb::Verify(verify) => named(&verify.path)?.look(|path| verify.execute(path)),
+            Verb::Tail(tail) => named(&tail.path)?.look(|path| tail.execute(path)),
+            Verb::Replay(replay) => named(&replay.path)?.look(|path| replay.execute(path)),
         }
-    }
-}
-
-impl Verify {
-    fn execute(&self, path: &Path) -> Result<u8, CliError> {
-        let mut post_mortem = PostMortem::open(path)?;
-        post_mortem.verify(self.head)?;
-        let code = post_mortem.complain();
-        if code == 0 {
-            let Summary { rows, head, .. } = &post_mortem.summary;
-            let _ = writeln!(
-                io::stdout(),
-                "{}: whole, {rows} rows, head {}",
-                path.display(),
-                head.hash
-            );
-        }
-        Ok(code)
     }
 }
 

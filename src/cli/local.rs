@@ -9,10 +9,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::CliError;
+use crate::adapters::archive::Destination;
 use crate::config::Settings;
 use crate::driver::{Clock, Term};
 use crate::machine::Exit;
-use crate::telemetry::system_clock;
+use crate::redact::Redactor;
+use crate::telemetry::{Exports, Metrics, system_clock};
 
 /// Two workers beside this thread, which is the driver's: it may wait for a disk, and the listener may not.
 pub(super) fn on_runtime<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
@@ -39,6 +41,33 @@ pub(super) fn tidy(exit: Exit, settings: &Settings) {
             }
         }
         Exit::Idle | Exit::Parked | Exit::Undelivered => {}
+    }
+}
+
+/// What goes to a collector, where OpenTelemetry's variables name one. On a runtime.
+pub(super) fn exports(settings: &Settings, redactor: &Redactor, metrics: &Metrics) -> Result<Exports, CliError> {
+    let env = |name: &str| std::env::var_os(name);
+    let ca_file = settings.options.ca_file.clone();
+    let agent = settings.agent_identity();
+    Ok(Exports::start(
+        env,
+        ca_file,
+        &settings.state_dir,
+        agent,
+        redactor,
+        metrics,
+    )?)
+}
+
+/// Says at the start what would be said at the end: a folder that is not there takes no archive. It may come yet, as a volume
+/// does, and the task does not wait for it.
+pub(super) fn warn_of_archive(settings: &Settings) {
+    let folder = settings.archive.as_ref().and_then(Destination::folder);
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        tracing::warn!(
+            "RUNNER_ARCHIVE_URL names {}, which is no directory here: unless it is one by then, there will be no archive",
+            folder.display()
+        );
     }
 }
 

@@ -1,43 +1,66 @@
 //! The steps as they happen, for a person: in place on a terminal, plain lines elsewhere.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use runner_journal::Head;
 
+use super::journal::paint::{Look, Paint};
+use super::journal::width::columns_of;
+use super::journal::words::{one_line, span};
 use crate::adapters::agent::Activity;
 use crate::driver::Observe;
-use crate::machine::{EffectName, Event, Fact, Finding, Millis, Note, Outcome, Run};
+use crate::machine::{EffectName, Event, Fact, Finding, Millis, Note, Outcome, Policy, Run};
 use crate::redact::Redactor;
 use crate::steps::Watch;
 use crate::text::{count, printable};
+use view::{View, usd};
+
+mod view;
 
 /// What is shown on standard error. Cheap to clone: the driver has one, the agent's watch another.
 #[derive(Clone)]
 pub(super) struct Progress {
     bar: ProgressBar,
     shown: Arc<Mutex<Shown>>,
+    policy: Arc<Policy>,
+    paint: Paint,
     redactor: Redactor,
 }
 
 #[derive(Default)]
 struct Shown {
     intended_at: Millis,
-    current: String,
+    view: View,
 }
 
+/// How wide the spinner and the time are before the step under way.
+const LEAD: usize = 7;
+
 impl Progress {
-    pub(super) fn new(redactor: Redactor) -> Self {
+    pub(super) fn new(redactor: Redactor, policy: Policy) -> Self {
         // Hidden where standard error is no terminal: then lines are printed instead.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}") {
-            bar.set_style(style);
+        let shown: Arc<Mutex<Shown>> = Arc::default();
+        let drawn = Arc::clone(&shown);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {block}") {
+            // Asked for at each drawing: a terminal may become narrower.
+            bar.set_style(
+                style.with_key("block", move |_: &ProgressState, out: &mut dyn fmt::Write| {
+                    let block = lock(&drawn).view.block(columns_of(&io::stderr()), LEAD);
+                    let _ = out.write_str(&block);
+                }),
+            );
         }
         bar.enable_steady_tick(Duration::from_millis(120));
         Self {
             bar,
-            shown: Arc::default(),
+            shown,
+            policy: Arc::new(policy),
+            paint: Paint::of_stderr(),
             redactor,
         }
     }
@@ -55,62 +78,64 @@ impl Progress {
 
     fn agent(&self, activity: &Activity) {
         let text = match activity {
-            Activity::Said(text) => format!("agent: {text}"),
-            Activity::Tool { name, summary, .. } => format!("agent: {name} {summary}"),
+            Activity::Said(text) => text.clone(),
+            Activity::Tool { name, summary, .. } => format!("{name} {summary}"),
             Activity::Retry { attempt, of, status } => {
                 let status = status.map(|s| format!(" after {s}")).unwrap_or_default();
-                format!("agent: asks its model again{status} ({attempt} of {of})")
+                format!("asks its model again{status} ({attempt} of {of})")
             }
-            Activity::Error(text) => format!("agent: error: {text}"),
+            Activity::Error(text) => format!("error: {text}"),
             Activity::ToolEnded { .. } => return,
         };
-        let text = self.redactor.clean(text);
-        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = self.redactor.clean(format!("agent: {text}"));
         if self.bar.is_hidden() {
-            eprintln!("      {text}");
+            eprintln!("      {}", one_line(&text, usize::MAX));
         } else {
-            self.bar.set_message(text);
+            lock(&self.shown).view.does(text);
         }
     }
 
-    fn line(&self, text: &str) {
+    /// A line that stays: a mark, which is coloured, and what it says.
+    fn line(&self, mark: Mark, text: &str) {
         let text = printable(&self.redactor.redact(text));
+        let (mark, look) = match mark {
+            Mark::Done => ("ok", Look::Good),
+            Mark::Failed => ("!!", Look::Bad),
+            Mark::Again => ("..", Look::Odd),
+            Mark::Left => ("--", Look::Odd),
+            Mark::Found => ("- ", Look::Plain),
+        };
+        let style = self.paint.style(look);
         if self.bar.is_hidden() {
-            eprintln!("{text}");
+            eprintln!("  {mark}  {text}");
         } else {
-            self.bar.println(&text);
+            self.bar.println(format!("  {style}{mark}{style:#}  {text}"));
         }
     }
 
-    fn doing(&self, effect: EffectName, at: Millis) {
-        let text = doing(effect);
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+    fn doing(&self, run: &Run, effect: EffectName, at: Millis) {
+        let mut shown = lock(&self.shown);
         shown.intended_at = at;
-        text.clone_into(&mut shown.current);
-        self.bar.set_message(text.to_owned());
+        shown.view.begins(run, effect, &self.policy);
     }
 
     fn took(&self, at: Millis) -> String {
-        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        let ms = (at - shown.intended_at).max(0);
-        format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+        span((at - lock(&self.shown).intended_at).max(0))
     }
 }
 
-fn doing(effect: EffectName) -> &'static str {
-    match effect {
-        EffectName::Start => "telling the API that the task has begun",
-        EffectName::Data => "fetching the task",
-        EffectName::Token => "asking for the token",
-        EffectName::Clone => "cloning",
-        EffectName::Setup => "running the set-up command",
-        EffectName::Agent => "the agent is at work",
-        EffectName::Check => "running the check",
-        EffectName::Handover => "taking over what it changed",
-        EffectName::Push => "pushing",
-        EffectName::PullRequest => "opening the pull request",
-        EffectName::Report => "reporting",
-    }
+/// How a step came to its end.
+#[derive(Debug, Clone, Copy)]
+enum Mark {
+    Done,
+    Failed,
+    Again,
+    Left,
+    Found,
+}
+
+fn lock(shown: &Mutex<Shown>) -> MutexGuard<'_, Shown> {
+    shown.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn did(fact: &Fact) -> String {
@@ -124,10 +149,7 @@ fn did(fact: &Fact) -> String {
         Fact::Checked(check) if check.passed() => "the check passed".to_owned(),
         Fact::Checked(check) => format!("the check is red: {}", check.end),
         Fact::AgentEnded(report) => {
-            let cost = report
-                .effort
-                .cost_micro_usd
-                .map(|m| format!(", ${}.{:02}", m / 1_000_000, m % 1_000_000 / 10_000));
+            let cost = report.effort.cost_micro_usd.map(|micro| format!(", {}", usd(micro)));
             format!("the agent is done{}", cost.unwrap_or_default())
         }
         Fact::HandedOver(handover) => match &handover.head {
@@ -142,6 +164,7 @@ fn did(fact: &Fact) -> String {
         Fact::Pushed => "pushed".to_owned(),
         Fact::PullRequest(pull_request) => format!("opened the pull request {}", pull_request.url),
         Fact::Reported { .. } => "reported".to_owned(),
+        Fact::Archived(archived) => format!("archived: {}", archived.to),
     }
 }
 
@@ -149,35 +172,38 @@ impl Observe for Progress {
     fn recorded(&mut self, run: &Run, event: &Event, _head: Head) {
         match event {
             Event::Booted { .. } if run.boot.number > 1 => {
-                self.line(&format!(
-                    "  -   start {} goes on where the last one stopped",
-                    run.boot.number
-                ));
+                let text = format!("start {} goes on where the last one stopped", run.boot.number);
+                self.line(Mark::Found, &text);
             }
-            Event::Intended { effect, at, .. } => self.doing(*effect, *at),
+            Event::Intended { effect, at, .. } => self.doing(run, *effect, *at),
             Event::Ended {
                 effect, outcome, at, ..
             } => match outcome {
-                Outcome::Done {
-                    fact: fact @ Fact::Checked(check),
-                } if !check.passed() => self.line(&format!("  !!  {} ({})", did(fact), self.took(*at))),
-                Outcome::Done { fact } => self.line(&format!("  ok  {} ({})", did(fact), self.took(*at))),
-                Outcome::Retry { cause, .. } => self.line(&format!("  ..  {effect}: {cause}; trying again")),
-                Outcome::Failed { failure, cause, .. } | Outcome::GivenUp { failure, cause } => {
-                    self.line(&format!("  !!  {failure}: {cause}"));
+                Outcome::Done { fact } => {
+                    let red = matches!(fact, Fact::Checked(check) if !check.passed());
+                    let mark = if red { Mark::Failed } else { Mark::Done };
+                    self.line(mark, &format!("{} ({})", did(fact), self.took(*at)));
                 }
-                Outcome::Superseded => self.line("  !!  the task was ended elsewhere"),
-                Outcome::Parked(_) => self.line("  --  parked"),
+                Outcome::Retry { cause, .. } => self.line(Mark::Again, &format!("{effect}: {cause}; trying again")),
+                Outcome::Failed { failure, cause, .. } | Outcome::GivenUp { failure, cause } => {
+                    self.line(Mark::Failed, &format!("{failure}: {cause}"));
+                }
+                Outcome::Missed { cause } => self.line(Mark::Failed, &format!("{effect}: {cause}; the verdict stands")),
+                Outcome::Superseded => self.line(Mark::Failed, "the task was ended elsewhere"),
+                Outcome::Parked(_) => self.line(Mark::Left, "parked"),
             },
             Event::Noted {
                 note: Note::AnswerLost { effect, cause },
                 ..
-            } => self.line(&format!("  ..  {effect}: the answer was lost ({cause}); looking")),
+            } => self.line(
+                Mark::Again,
+                &format!("{effect}: the answer was lost ({cause}); looking"),
+            ),
             Event::Probed {
                 effect,
                 finding: Finding::Done,
                 ..
-            } => self.line(&format!("  -   {effect} had been done already")),
+            } => self.line(Mark::Found, &format!("{effect} had been done already")),
             Event::Booted { .. }
             | Event::Assigned { .. }
             | Event::Probed { .. }

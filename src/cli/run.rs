@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::CliError;
-use super::local::{clock, on_runtime, term, tidy};
+use super::local::{clock, exports, on_runtime, term, tidy, warn_of_archive};
 use super::progress::Progress;
 use crate::adapters::agent::AgentKind;
 use crate::config::{Options, Role, Settings, state_home};
-use crate::driver::{Assigned, Driver, Parts};
+use crate::driver::{Assigned, Driver, Observe, Parts};
 use crate::embedded::faults::Faults;
 use crate::embedded::task_api::{Mint, TaskApiServer};
 use crate::forwarder::Forwarder;
@@ -25,8 +25,9 @@ use crate::redact::Redactor;
 use crate::secret::Secret;
 use crate::steps::{Told, World};
 use crate::task::{Task, TaskData, TaskRepo};
-use crate::telemetry::{Metrics, Status, Telemetry, system_clock};
+use crate::telemetry::{Metrics, Status, Telemetry, log_file, system_clock};
 use crate::text::printable;
+use crate::trace::Trace;
 use crate::{process, record};
 
 /// A person's own token is not issued here, and lives as long as it lives.
@@ -284,6 +285,7 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     }
     holds_no_other_task(&settings, &id)?;
     settings.prepare_directories()?;
+    warn_of_archive(&settings);
     let embedded = |cause: String| CliError::Embedded {
         what: "the task API",
         cause,
@@ -293,17 +295,22 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
         .map_err(|e| embedded(e.to_string()))?;
     // What has no token needs none: a repository that is a path.
     let token = token.unwrap_or_else(|| Secret::new("none-needed"));
-    let progress = Progress::new(redactor.clone());
-    let metrics = Metrics::new();
+    let progress = Progress::new(redactor.clone(), settings.policy());
+    let metrics = Metrics::of(&settings);
     let forwarder = Forwarder::new(clock(), metrics.clone());
+    let exports = exports(&settings, redactor, &metrics)?;
     let world = World::new(&settings, redactor.clone(), forwarder.clone())?
         .with_api_at(api.api_url().clone())
-        .with_watch(progress.watch());
-    let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
+        .with_sampling(exports.sampling())
+        .with_watch(progress.watch())
+        .with_metrics(metrics.clone());
+    let mut opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
         path: settings.journal.clone(),
         source,
     })?;
+    opened.journal.watch(metrics.journal_watch());
     // Once the journal is ours: another run of this task does not lose its own.
+    log_file::keep_in(&settings.state_dir);
     let kept = Kept {
         data: data.clone(),
         agent: settings.options.agent,
@@ -317,16 +324,18 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     })?;
     api.add_task(&id, data, Mint::fixed(token, TOKEN_LIFETIME));
     let telemetry = Telemetry::new(watch::Sender::new(Status::starting()), metrics);
+    let mut observers: Vec<Box<dyn Observe>> = vec![
+        Box::new(telemetry),
+        Box::new(progress.clone()),
+        Box::new(forwarder.observer()),
+    ];
+    observers.extend(exports.observer(&opened));
     let mut driver = Driver::start(Parts {
         opened,
         world,
         policy: settings.policy(),
         clock: clock(),
-        observers: vec![
-            Box::new(telemetry),
-            Box::new(progress.clone()),
-            Box::new(forwarder.observer()),
-        ],
+        observers,
         inbox: None,
         term: term(settings.options.term_grace),
     })?;
@@ -334,7 +343,7 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
         let assignment = Assignment {
             task_id: id,
             api_url: api.api_url().clone(),
-            trace: None,
+            trace: given_trace(),
         };
         if driver.assign(assignment)? == Assigned::Stopping {
             progress.finish();
@@ -343,6 +352,7 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     }
     let exit = driver.drive().await;
     progress.finish();
+    exports.close().await;
     let exit = exit?;
     tidy(exit, &settings);
     Ok(exit)
@@ -443,6 +453,12 @@ fn given_token() -> Option<Secret> {
         .find_map(|name| std::env::var(name).ok());
     let token = given.filter(|token| !token.trim().is_empty())?;
     Some(Secret::new(token.trim()))
+}
+
+/// The span that this command was started in, as pipelines tell their steps.
+fn given_trace() -> Option<Trace> {
+    let text = |name: &str| std::env::var(name).ok();
+    Trace::parse(text("TRACEPARENT")?.trim(), text("TRACESTATE").as_deref())
 }
 
 /// A URL as it is, `OWNER/NAME` as one on github.com, a path as an absolute one.

@@ -5,17 +5,18 @@ use std::time::Duration;
 use clap::Args;
 use runner_journal::Journal;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::CliError;
-use super::local::{clock, on_runtime, term, tidy};
+use super::local::{clock, exports, on_runtime, term, tidy, warn_of_archive};
 use crate::config::{Options, Role, Settings};
-use crate::driver::{Driver, Parts};
+use crate::driver::{Driver, Observe, Parts};
 use crate::forwarder::Forwarder;
 use crate::redact::Redactor;
 use crate::server::{self, Listener, router};
 use crate::steps::World;
 use crate::survival::{self, Ground};
-use crate::telemetry::{Metrics, Status, Telemetry};
+use crate::telemetry::{Metrics, Status, Telemetry, log_file};
 use crate::{process, record};
 
 /// How long what the agent did last may take to be told, where the task is left to the next start.
@@ -47,17 +48,24 @@ impl Serve {
 
 async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     // What can be refused is refused before anything is made: exit 2 has touched nothing.
-    let metrics = Metrics::new();
+    let metrics = Metrics::of(&settings);
     let forwarder = Forwarder::new(clock(), metrics.clone());
-    let world = World::new(&settings, redactor, forwarder.clone())?;
+    let exports = exports(&settings, &redactor, &metrics)?;
+    let world = World::new(&settings, redactor, forwarder.clone())?
+        .with_sampling(exports.sampling())
+        .with_metrics(metrics.clone());
     let address = settings.options.listen;
     let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;
+    warn_of_archive(&settings);
     survival::log(&Ground::here(|name| std::env::var_os(name)).losses(&settings));
-    let opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
+    let mut opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {
         path: settings.journal.clone(),
         source,
     })?;
+    opened.journal.watch(metrics.journal_watch());
+    // Before that, the directory was somebody else's for all that is known.
+    log_file::keep_in(&settings.state_dir);
     if let Ok(bound) = listener.local_addr() {
         tracing::info!("listening on {bound}");
     }
@@ -70,17 +78,21 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
         task_token: settings.task_token.clone(),
         api_allow: settings.options.api_allow.clone(),
     });
+    let term = term(settings.options.term_grace);
+    let told = term.told.clone();
+    let mut observers: Vec<Box<dyn Observe>> = vec![
+        Box::new(Telemetry::new(status, metrics.clone())),
+        Box::new(forwarder.observer()),
+    ];
+    observers.extend(exports.observer(&opened));
     let driver = Driver::start(Parts {
         opened,
         world,
         policy: settings.policy(),
         clock: clock(),
-        observers: vec![
-            Box::new(Telemetry::new(status, metrics)),
-            Box::new(forwarder.observer()),
-        ],
+        observers,
         inbox: Some(requests),
-        term: term(settings.options.term_grace),
+        term,
     })?;
     // The listener lives as long as the process: /healthz answers to the last moment.
     let (end, ended) = oneshot::channel::<()>();
@@ -91,8 +103,22 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
     if let Ok(exit) = &exit {
         tidy(*exit, &settings);
     }
+    // Before the listener goes, since /healthz answers to the last moment.
+    exports.close().await;
+    if let Some(patience) = settings.options.metrics_linger {
+        last_scrape(&metrics, patience, told).await;
+    }
     // Who waits for an answer gets it: without this, a 503 was lost with the process that it speaks of.
     drop(end);
     drop(tokio::time::timeout(LAST_ANSWERS, serving).await);
     Ok(exit?.code())
+}
+
+/// Waits until what the metrics say of the end is scraped: not longer than this, and not where the runner was told to stop.
+async fn last_scrape(metrics: &Metrics, patience: Duration, mut told: watch::Receiver<Option<Instant>>) {
+    tokio::select! {
+        () = metrics.next_scrape() => {}
+        () = tokio::time::sleep(patience) => tracing::warn!("nobody scraped the metrics of the end within {patience:?}"),
+        Ok(_) = told.wait_for(Option::is_some) => {}
+    }
 }

@@ -9,7 +9,7 @@ use super::Cli;
 use crate::config::SECRET_VARIABLES;
 
 /// What is by the environment alone, clap does not know: who takes it, and what it is.
-const BY_THE_ENVIRONMENT_ALONE: [(&str, &str, &str); 2] = [
+const BY_THE_ENVIRONMENT_ALONE: [(&str, &str, &str); 3] = [
     (
         "RUNNER_TASK_TOKEN",
         "serve, doctor",
@@ -19,6 +19,11 @@ const BY_THE_ENVIRONMENT_ALONE: [(&str, &str, &str); 2] = [
         "RUNNER_TASK_TOKEN_FILE",
         "serve, doctor",
         "A file with that token, read once at the start",
+    ),
+    (
+        "RUNNER_ARCHIVE_URL",
+        "serve, run, demo, doctor",
+        "Where what is left of a task goes as one file: a folder as `file://DIR/`, or an `https://` address that takes a PUT",
     ),
 ];
 

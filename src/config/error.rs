@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::adapters::archive::InvalidDestination;
 use crate::adapters::model::{PricesError, UpstreamError};
 use crate::sandbox::Exposed;
 use crate::seal::{KeyFileError, SealError};
@@ -109,6 +110,12 @@ pub enum ConfigError {
         /// What lies where.
         exposed: Exposed,
     },
+    /// An archive could not go there.
+    #[error(
+        "RUNNER_ARCHIVE_URL cannot be used: {0}; a folder as file:///archive/ and an https:// address that takes a PUT are \
+         allowed (http:// to loopback, or with RUNNER_ALLOW_HTTP)"
+    )]
+    Archive(#[from] InvalidDestination),
     /// Neither `XDG_STATE_HOME` nor `HOME` says where a person's state is.
     #[error("neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")]
     NoHome,

@@ -86,10 +86,15 @@ pub(super) fn usd(text: &str) -> Result<MicroUsd, String> {
 pub(super) fn agent_variable(text: &str) -> Result<String, String> {
     let name = text.trim();
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.starts_with("RUNNER_") {
+    // The runner's key for its collector, which an agent of anybody's making is not to have.
+    let collectors_key = name.starts_with("OTEL_EXPORTER_OTLP_") && name.ends_with("HEADERS");
+    if plain && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.starts_with("RUNNER_") && !collectors_key {
         Ok(name.to_owned())
     } else {
-        Err("names of variables are allowed, but for those that begin with RUNNER_".to_owned())
+        Err(
+            "names of variables are allowed, but for those that begin with RUNNER_ and for OTEL_EXPORTER_OTLP_HEADERS"
+                .to_owned(),
+        )
     }
 }
 

@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::machine::{
-    Ack, AgentReport, Checkout, CommandEnd, CommandRun, Cut, Fact, Failure, Handover, Left, Next, NoChanges,
-    PullRequest, StartPatience, TokenFacts, TokenHistory, Trouble, VerdictKind,
+    Ack, AgentReport, ArchiveEnd, ArchivePatience, Archived, Archiving, Checkout, CommandEnd, CommandRun, Cut, Fact,
+    Failure, Handover, Left, Next, NoChanges, PullRequest, StartPatience, TokenFacts, TokenHistory, Trouble,
+    VerdictKind,
 };
 use crate::task::sample;
 
@@ -51,6 +52,7 @@ struct Outside {
     handed_over: bool,
     pushes: u32,
     pull_requests: u32,
+    archives: u32,
     verdicts: Vec<String>,
 }
 
@@ -111,6 +113,15 @@ fn checkout() -> Checkout {
         base: "a".repeat(40).parse().unwrap(),
         base_branch: "main".parse().unwrap(),
         branch: "runner/t".parse().unwrap(),
+    }
+}
+
+fn archived() -> Archived {
+    Archived {
+        to: "/archive/t.tar.zst".to_owned(),
+        bytes: 1,
+        sha256: "c".repeat(64),
+        left_out: Vec::new(),
     }
 }
 
@@ -180,6 +191,10 @@ impl Outside {
                 self.verdicts.push(verdict.body.clone());
                 done(Fact::Reported { ack: Ack::Accepted })
             }
+            Effect::Archive { .. } => {
+                self.archives += 1;
+                done(Fact::Archived(archived()))
+            }
         }
     }
 
@@ -204,12 +219,18 @@ impl Outside {
             | Effect::Push { .. }
             | Effect::PullRequest { .. }
             | Effect::Report { .. } => None,
+            Effect::Archive { .. } => Some(Outcome::Missed { cause: String::new() }),
         }
     }
 
     fn look(&self, effect: &Effect, attempt: u32) -> Probe {
         let found = match effect {
-            Effect::Start { .. } | Effect::Data | Effect::Setup(_) | Effect::Check(_) | Effect::Report { .. } => None,
+            Effect::Start { .. }
+            | Effect::Data
+            | Effect::Setup(_)
+            | Effect::Check(_)
+            | Effect::Report { .. }
+            | Effect::Archive { .. } => None,
             Effect::Token { .. } => self.sealed.then(|| Fact::Token(token_facts())),
             Effect::Clone { .. } => self.cloned.then(|| Fact::Cloned(checkout())),
             Effect::Agent(_) => {
@@ -302,6 +323,7 @@ fn policy() -> Policy {
         max_boots: 5,
         no_changes: NoChanges::Fail,
         on_term: OnTerm::Report,
+        archive: Archiving::Off,
     }
 }
 
@@ -335,6 +357,10 @@ impl Bench {
     }
 
     fn driver(&self, policy: Policy) -> Driver<World> {
+        self.driver_with_grace(policy, Duration::from_secs(20))
+    }
+
+    fn driver_with_grace(&self, policy: Policy, grace: Duration) -> Driver<World> {
         let began = self.began;
         Driver::start(Parts {
             opened: Journal::open(&self.journal(), &record::machine()).unwrap(),
@@ -345,7 +371,7 @@ impl Bench {
             inbox: None,
             term: Term {
                 told: self.told.subscribe(),
-                grace: Duration::from_secs(20),
+                grace,
             },
         })
         .unwrap()
@@ -503,6 +529,51 @@ fn told_to_stop_while_the_api_is_away_the_runner_reports_within_the_grace() {
         let reason = bench.replayed().verdict.and_then(|v| v.reason);
         assert_eq!(reason, Some(Failure::Interrupted));
     });
+}
+
+#[test]
+fn told_to_stop_while_the_archive_hangs_the_exit_is_the_verdicts_and_the_next_start_archives() {
+    // Of no grace at all, nothing is left when it is looked at.
+    let grace = Duration::from_secs(20);
+    for (on_term, grace) in [
+        (OnTerm::Report, grace),
+        (OnTerm::Park, grace),
+        (OnTerm::Report, Duration::ZERO),
+        (OnTerm::Park, Duration::ZERO),
+    ] {
+        in_paused_time(async {
+            let policy = || Policy {
+                archive: Archiving::On,
+                on_term,
+                ..policy()
+            };
+            // Start, data, token, clone, set-up, agent, check, hand-over, push, pull request and report come before.
+            let mut luck = vec![Luck::Good; 11];
+            luck.push(Luck::Hangs);
+            let bench = Bench::new(World::lucky(luck));
+            let mut driver = bench.driver_with_grace(policy(), grace);
+            driver.assign(assignment()).unwrap();
+            let told = bench.told.clone();
+            let outside = Arc::clone(&bench.world.outside);
+            let (exit, at) = tokio::join!(driver.drive(), async move {
+                while outside.lock().unwrap().calls < 12 {
+                    tokio::task::yield_now().await;
+                }
+                told.send_replace(Some(Instant::now()));
+                Instant::now()
+            });
+            assert_eq!(exit.unwrap(), Exit::Completed, "{on_term} {grace:?}");
+            assert!(at.elapsed() < Duration::from_secs(20), "{:?}", at.elapsed());
+            assert_eq!(bench.replayed().archive, None);
+            assert_eq!(bench.world.outside.lock().unwrap().archives, 0);
+            bench.told.send_replace(None);
+            let exit = bench.driver(policy()).drive().await.unwrap();
+            assert_eq!((exit, exit.code()), (Exit::NothingToDo, 0));
+            assert_eq!(bench.replayed().archive, Some(ArchiveEnd::Kept));
+            let outside = bench.world.outside.lock().unwrap();
+            assert_eq!((outside.archives, outside.verdicts.len()), (1, 1));
+        });
+    }
 }
 
 #[test]

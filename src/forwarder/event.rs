@@ -2,6 +2,7 @@
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
+use strum::IntoStaticStr;
 
 use crate::adapters::agent::{Activity, ToolResult};
 use crate::machine::Millis;
@@ -25,8 +26,9 @@ pub(super) struct Event {
     output: Option<Output>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub(super) enum Kind {
     Thinking,
     ToolCall,

@@ -15,7 +15,8 @@ pub fn mermaid() -> String {
             let _ = writeln!(out, "    {from} --> {to}: {}", label(from, *to));
         }
     }
-    out.push_str("    Reported --> [*]\n");
+    let after = StateName::Reported.effects().iter().map(<&str>::from);
+    let _ = writeln!(out, "    Reported --> [*]: {}", after.collect::<Vec<_>>().join(", "));
     out
 }
 

@@ -92,6 +92,15 @@ pub enum Effect {
         /// What the answer `task already claimed` means now.
         claims: ClaimPatience,
     },
+    /// Send what is left of the task to `RUNNER_ARCHIVE_URL`, as one file. Best effort: the verdict stands.
+    Archive {
+        /// What the task came to.
+        verdict: Arc<Verdict>,
+        /// Whether it may be tried again.
+        patience: ArchivePatience,
+        /// How long this try may take.
+        within_ms: Millis,
+    },
 }
 
 impl Effect {
@@ -113,7 +122,8 @@ impl Effect {
             | Self::Handover { .. }
             | Self::Push { .. }
             | Self::PullRequest { .. }
-            | Self::Report { .. } => None,
+            | Self::Report { .. }
+            | Self::Archive { .. } => None,
         }
     }
 }
@@ -200,6 +210,15 @@ pub enum StartPatience {
     /// A failure is retried.
     TryAgain,
     /// The 15 seconds are spent: whatever comes is taken.
+    LastTime,
+}
+
+/// Whether the archive may be tried again. It is best effort: its end is told, and changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArchivePatience {
+    /// A failure is retried.
+    TryAgain,
+    /// The attempts or the time are spent: whatever comes is taken.
     LastTime,
 }
 

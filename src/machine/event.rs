@@ -7,7 +7,7 @@ use strum::{EnumIter, IntoStaticStr};
 
 use super::effect::EffectName;
 use super::failure::Failure;
-use super::state::{AgentReport, Checkout, Handover, Millis, PullRequest, TokenFacts};
+use super::state::{AgentReport, Archived, Checkout, Handover, Millis, PullRequest, TokenFacts};
 use super::verdict::Verdict;
 use super::work::{CommandRun, Left};
 use crate::ids::{ApiUrl, SessionId, TaskId};
@@ -175,6 +175,11 @@ pub enum Outcome {
         /// For a person.
         cause: String,
     },
+    /// It could not be done and is not tried again, and nothing depends on it: the archive.
+    Missed {
+        /// For a person.
+        cause: String,
+    },
     /// The task was ended elsewhere (410).
     Superseded,
     /// It was stopped, to be gone on with by a later start.
@@ -236,6 +241,8 @@ pub enum Fact {
         /// How.
         ack: Ack,
     },
+    /// What is left of the task was sent away.
+    Archived(Archived),
 }
 
 /// How a verdict was acknowledged.

@@ -14,6 +14,7 @@ use super::work::Cut;
 use crate::ids::RepoUrl;
 use tree::Tended;
 
+mod archive;
 mod tree;
 
 /// `started` is tried for at most this long; then the task goes on (contract, section 2).
@@ -60,6 +61,17 @@ pub struct Policy {
     pub no_changes: NoChanges,
     /// What SIGTERM does (`RUNNER_ON_TERM`).
     pub on_term: OnTerm,
+    /// Whether there is somewhere to send what is left of the task to (`RUNNER_ARCHIVE_URL`).
+    pub archive: Archiving,
+}
+
+/// Whether what is left of a task is sent away once its verdict is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Archiving {
+    /// There is nowhere to send it to.
+    Off,
+    /// There is.
+    On,
 }
 
 /// Whether an agent that changed nothing has failed.
@@ -184,7 +196,7 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
         };
     };
     if matches!(state, State::Reported) {
-        return Plan::Stop(exit(run));
+        return archive::plan(run, situation, policy).unwrap_or_else(|| Plan::Stop(exit(run)));
     }
     let stopped = situation.stopping != Stopping::No;
     if stopped && policy.on_term == OnTerm::Park {
@@ -360,7 +372,8 @@ fn given_up(
         | EffectName::Agent
         | EffectName::Check
         | EffectName::Handover
-        | EffectName::Report => None,
+        | EffectName::Report
+        | EffectName::Archive => None,
     })
 }
 
@@ -427,7 +440,12 @@ fn exhausted(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> Opt
             )
         }),
         // Best effort; cut short with a name of its own; told without end.
-        EffectName::Start | EffectName::Setup | EffectName::Agent | EffectName::Check | EffectName::Report => None,
+        EffectName::Start
+        | EffectName::Setup
+        | EffectName::Agent
+        | EffectName::Check
+        | EffectName::Report
+        | EffectName::Archive => None,
     }
 }
 

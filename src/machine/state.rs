@@ -93,7 +93,7 @@ impl StateName {
         }
     }
 
-    /// The effects that may be intended in this state while there is no verdict.
+    /// The effects that may be intended in this state: while there is no verdict, and in `Reported` after it.
     pub fn effects(self) -> &'static [EffectName] {
         match self {
             Self::Assigned => &[EffectName::Start],
@@ -108,7 +108,8 @@ impl StateName {
             ],
             Self::AgentRan => &[EffectName::Push],
             Self::Pushed => &[EffectName::PullRequest],
-            Self::PrOpened | Self::Reported => &[],
+            Self::PrOpened => &[],
+            Self::Reported => &[EffectName::Archive],
         }
     }
 }
@@ -194,6 +195,20 @@ pub struct PullRequest {
     pub number: u64,
     /// Where a person reads it.
     pub url: String,
+}
+
+/// What was sent away after a task's end, and where to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archived {
+    /// A file's path, or the host that took it: an address that takes a file may be a secret.
+    pub to: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Its SHA-256, in hexadecimal digits.
+    pub sha256: String,
+    /// What is not in it, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 impl State {
@@ -325,6 +340,17 @@ pub struct Run {
     pub verdict: Option<Arc<Verdict>>,
     /// How the verdict was acknowledged, and in which start.
     pub acknowledged: Option<(Ack, u32)>,
+    /// How the archive ended, once it has.
+    pub archive: Option<ArchiveEnd>,
+}
+
+/// How the archive ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ArchiveEnd {
+    /// It is where it was to go.
+    Kept,
+    /// It could not be brought there. The verdict stands.
+    Missed,
 }
 
 impl Run {

@@ -9,6 +9,7 @@ use super::*;
 use crate::machine::transition::fold;
 use oracle::{Changed, EDGES, Op, Oracle, any_op, assignment, fact};
 
+mod archive;
 mod bounds;
 mod ends;
 mod facts;
@@ -31,6 +32,7 @@ fn policy() -> Policy {
         max_boots: 5,
         no_changes: NoChanges::Fail,
         on_term: OnTerm::Report,
+        archive: Archiving::Off,
     }
 }
 
@@ -78,11 +80,12 @@ proptest! {
         now in 0_i64..10_000_000,
         stopping in prop::sample::select(vec![Stopping::No, Stopping::Grace, Stopping::Over]),
         on_term in prop::sample::select(vec![OnTerm::Report, OnTerm::Park]),
-        (setup, check) in any::<(bool, bool)>(),
+        (setup, check, archive) in any::<(bool, bool, bool)>(),
     ) {
         let history = play(&ops)?;
         prop_assert_eq!(fold(&history), fold(&history.clone()));
-        let policy = Policy { setup, check, on_term, ..policy() };
+        let archive = if archive { Archiving::On } else { Archiving::Off };
+        let policy = Policy { setup, check, on_term, archive, ..policy() };
         for end in 0..=history.len() {
             let run = fold(&history[..end]).unwrap();
             let planned = plan(&run, Situation { now, stopping }, &policy);
@@ -316,7 +319,11 @@ fn an_open_intent_is_probed_before_anything_else() {
         let mut history = up_to(effect);
         history.push(Event::Booted { at: 5 });
         let run = fold(&history).unwrap();
-        match plan(&run, at(5), &policy()) {
+        let policy = Policy {
+            archive: Archiving::On,
+            ..policy()
+        };
+        match plan(&run, at(5), &policy) {
             Plan::Probe {
                 effect: probed,
                 attempt: 1,

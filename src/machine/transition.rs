@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::effect::EffectName;
 use super::event::{Ack, Event, Fact, Finding, Note, Outcome, Trouble};
-use super::state::{AgentReport, Attempt, Boot, Handover, Millis, Run, State, StateName, Work};
+use super::state::{AgentReport, ArchiveEnd, Attempt, Boot, Handover, Millis, Run, State, StateName, Work};
 use super::verdict::{Ending, VerdictKind};
 use super::work::{Cut, Left, Next, Progress};
 use crate::ids::{RepoUrl, SessionId};
@@ -71,7 +71,7 @@ pub enum Refusal {
     /// The report needs a verdict.
     #[error("there is no verdict to report")]
     NoVerdict,
-    /// Everything is over.
+    /// Everything is over, or nothing but the archive is left to do.
     #[error("the verdict is acknowledged")]
     Over,
     /// The edge is not in [`StateName::successors`].
@@ -186,9 +186,11 @@ fn intend(
         return Err(Refusal::IntentOpen(open.effect));
     }
     if state.name() == StateName::Reported {
-        return Err(Refusal::Over);
-    }
-    if effect == EffectName::Report {
+        // The verdict is told: what is left to do is to send away what led to it, once.
+        if effect != EffectName::Archive || run.archive.is_some() {
+            return Err(Refusal::Over);
+        }
+    } else if effect == EffectName::Report {
         if run.verdict.is_none() {
             return Err(Refusal::NoVerdict);
         }
@@ -322,6 +324,13 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
             });
             Ok(())
         }
+        Outcome::Missed { .. } => {
+            if effect != EffectName::Archive {
+                return Err(Refusal::WrongFact(effect));
+            }
+            run.archive = Some(ArchiveEnd::Missed);
+            Ok(())
+        }
         Outcome::Superseded => {
             if run.verdict.is_some() {
                 return Err(Refusal::SecondVerdict);
@@ -422,6 +431,10 @@ fn learn(run: &mut Run, effect: EffectName, fact: &Fact, at: Millis) -> Result<(
         (EffectName::Report, Fact::Reported { ack }, _) => {
             return acknowledge(run, *ack, at);
         }
+        (EffectName::Archive, Fact::Archived(_), State::Reported) => {
+            run.archive = Some(ArchiveEnd::Kept);
+            return Ok(());
+        }
         (
             EffectName::Start
             | EffectName::Data
@@ -433,7 +446,8 @@ fn learn(run: &mut Run, effect: EffectName, fact: &Fact, at: Millis) -> Result<(
             | EffectName::Handover
             | EffectName::Push
             | EffectName::PullRequest
-            | EffectName::Report,
+            | EffectName::Report
+            | EffectName::Archive,
             _,
             _,
         ) => return wrong,

@@ -204,7 +204,8 @@ impl Progress {
             | EffectName::Clone
             | EffectName::Push
             | EffectName::PullRequest
-            | EffectName::Report => false,
+            | EffectName::Report
+            | EffectName::Archive => false,
         }
     }
 

@@ -22,6 +22,7 @@ use crate::driver::{AnswerLost, Call, Probe};
 use crate::machine::{AgentRun, Failure, Left, Next, Note, Outcome, Stopping, Tree, Trouble};
 use crate::process::{Input, Launch};
 use crate::sandbox::{InForce, Ports};
+use crate::trace::Trace;
 use bill::Bill;
 use ending::{Attempt, Why};
 
@@ -163,7 +164,8 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
         &desk,
         &told,
         in_force.as_ref(),
-        model.as_ref()
+        model.as_ref(),
+        world.trace(call),
     ));
     or_outcome!(tree::worked(world, run.anew));
     let bounds = Bounds {
@@ -251,7 +253,9 @@ async fn model_proxy(world: &World, run: &AgentRun, files: &Files) -> Result<Opt
         files.account.clone(),
         world.redactor.clone(),
     );
-    proxy.await.map(Some).map_err(|error| not_started(&error.to_string()))
+    let proxy = proxy.await.map_err(|error| not_started(&error.to_string()))?;
+    proxy.tell(world.metrics.model_watch());
+    Ok(Some(proxy))
 }
 
 /// What may still be spent, after all earlier attempts.
@@ -340,6 +344,7 @@ fn launch(
     told: &Told,
     in_force: Option<&InForce>,
     model: Option<&Proxy>,
+    trace: Option<Trace>,
 ) -> Result<Launch, Outcome> {
     fs::write(&files.prompt, &told.prompt).map_err(|e| io_failure(&files.prompt, &e))?;
     let start = prepare(world, run, begin, desk, told.system.as_deref(), in_force, model)?;
@@ -348,6 +353,7 @@ fn launch(
         report: files.report.clone(),
         desk: Some(desk),
         port: model.map(Proxy::port),
+        trace,
     };
     sandboxed::launch(world, in_force, start, beside)
 }

@@ -127,6 +127,7 @@ async fn launch(world: &World, command: &str, name: &str, call: &Call) -> Result
         report: places.agent_dir().join(format!("{name}-{}.json", call.attempt)),
         desk: None,
         port: None,
+        trace: world.trace(call),
     };
     sandboxed::launch(world, in_force.as_ref(), start, beside)
 }

@@ -3,7 +3,7 @@
 //! The history in memory is the one that is written, so that a replay finds the same. The task's data stays as it came.
 
 use crate::driver::{AnswerLost, Probe};
-use crate::machine::{AgentReport, CommandRun, Cut, Fact, Handover, Outcome, PullRequest};
+use crate::machine::{AgentReport, Archived, CommandRun, Cut, Fact, Handover, Outcome, PullRequest};
 use crate::redact::Redactor;
 
 pub(super) fn probe(redactor: &Redactor, found: Result<Probe, AnswerLost>) -> Result<Probe, AnswerLost> {
@@ -52,6 +52,9 @@ fn outcome(redactor: &Redactor, outcome: Outcome) -> Outcome {
             failure,
             cause: redactor.clean(cause),
         },
+        Outcome::Missed { cause } => Outcome::Missed {
+            cause: redactor.clean(cause),
+        },
         Outcome::Superseded | Outcome::Parked(_) => outcome,
     }
 }
@@ -71,6 +74,17 @@ fn fact(redactor: &Redactor, fact: Fact) -> Fact {
         Fact::PullRequest(PullRequest { number, url }) => Fact::PullRequest(PullRequest {
             number,
             url: redactor.clean(url),
+        }),
+        Fact::Archived(Archived {
+            to,
+            bytes,
+            sha256,
+            left_out,
+        }) => Fact::Archived(Archived {
+            to: redactor.clean(to),
+            bytes,
+            sha256,
+            left_out: left_out.into_iter().map(|what| redactor.clean(what)).collect(),
         }),
         // The task is kept as it came; the others have no words of anybody else in them.
         Fact::Started { .. }

@@ -9,6 +9,7 @@ use crate::adapters::agent::Start;
 use crate::machine::{Failure, Left, Outcome, Trouble};
 use crate::process::{self, Input, Launch, LaunchError};
 use crate::sandbox::{Confinement, Demand, InForce};
+use crate::trace::Trace;
 
 /// How long the processes of an earlier agent may take to die, after their runner did.
 const OLD_AGENT_PATIENCE: Duration = Duration::from_mins(1);
@@ -57,6 +58,8 @@ pub(super) struct Beside<'a> {
     pub(super) desk: Option<&'a Path>,
     /// A port that it may connect to, wherever those are limited.
     pub(super) port: Option<u16>,
+    /// What it is told of the trace.
+    pub(super) trace: Option<Trace>,
 }
 
 /// Everything that a program in the tree is started with.
@@ -80,7 +83,7 @@ pub(super) fn launch(
         program: start.program,
         args: start.args,
         cwd: places.repo(),
-        env: start.env,
+        env: in_trace(start.env, beside.trace.as_ref()),
         stdin: beside.stdin,
         confinement: confined.transpose()?,
         require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
@@ -88,6 +91,15 @@ pub(super) fn launch(
         report: beside.report,
         grace: world.kill_grace,
     })
+}
+
+/// An environment that names the span which it is a part of: ours, also where the operator hands over its own.
+fn in_trace(mut env: Vec<(String, OsString)>, trace: Option<&Trace>) -> Vec<(String, OsString)> {
+    if let Some(trace) = trace {
+        env.retain(|(name, _)| !matches!(name.as_str(), "TRACEPARENT" | "TRACESTATE"));
+        env.extend(trace.variables().map(|(name, value)| (name.to_owned(), value.into())));
+    }
+    env
 }
 
 /// What a program of the agent's may reach.

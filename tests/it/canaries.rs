@@ -14,6 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use runner::adapters::archive::Opened;
 use runner::embedded::faults::{Endpoint, Fault, Times};
 use runner::embedded::listening::Listening;
 use runner::redact::MARKER;
@@ -141,6 +142,9 @@ impl Room {
             .with("HTTP_PROXY", &proxy)
             .with("RUNNER_API_TOKEN_FILE", &file("api", "of-yesterday"))
             .with("RUNNER_SEAL_KEY_FILE", &file("seal", SEAL));
+        let archive = bench.path("archive");
+        fs::create_dir(&archive).unwrap();
+        bench = bench.with("RUNNER_ARCHIVE_URL", &format!("file://{}", archive.display()));
         bench = match by {
             By::Variable => bench.with("RUNNER_TASK_TOKEN", DOOR).with("ANTHROPIC_API_KEY", MODEL),
             By::File => bench
@@ -189,6 +193,8 @@ impl Room {
         let remote = self.outside.git.path("o", "r").unwrap();
         traces.extend(traces::files(&remote));
         traces.extend(journaled(&self.bench));
+        let archived = Opened::unpack(&self.bench.path("archive/t-1.tar.zst")).unwrap();
+        traces.extend(traces::files(archived.directory()));
         for repository in [
             remote,
             self.bench.path("state/git"),
@@ -503,6 +509,8 @@ async fn a_planted_secret_is_found_in_output_arguments_environments_requests_and
     let looking = tokio::spawn(answers(told.base()));
     let way_out = WayOut::start(PROXY, vec![("told.example", told.base())]).await;
     let proxy = reqwest::Proxy::http(format!("http://{}", way_out.authority())).unwrap();
+    // It installs what TLS is made with, where no other test of this process has.
+    drop(client());
     let asking = reqwest::Client::builder()
         .proxy(proxy.basic_auth(USER, PROXY))
         .build()

@@ -7,7 +7,7 @@ use std::process::Command;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Secrets are no flags, so `--help` does not show them.
-const ENVIRONMENT_ALONE: [&str; 2] = ["RUNNER_TASK_TOKEN", "RUNNER_TASK_TOKEN_FILE"];
+const ENVIRONMENT_ALONE: [&str; 3] = ["RUNNER_ARCHIVE_URL", "RUNNER_TASK_TOKEN", "RUNNER_TASK_TOKEN_FILE"];
 /// Flags of clap's own.
 const NO_SETTINGS: [&str; 2] = ["--help", "--version"];
 

@@ -148,6 +148,11 @@ impl Serving {
         self.log.borrow().clone()
     }
 
+    /// The same, as it grows.
+    pub(crate) fn follow_log(&self) -> watch::Receiver<String> {
+        self.log.clone()
+    }
+
     /// All that it said, once it has ended.
     pub(crate) async fn whole_log(&self) -> String {
         let mut log = self.log.clone();

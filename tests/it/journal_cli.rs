@@ -237,17 +237,19 @@ async fn a_dump_has_the_contracts_form_in_json_and_ndjson_and_a_table_for_people
     let table = journal(&["dump", text(&path)]).stdout;
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines[0], "task t-1 · Reported · 31 rows · 1 start");
+    let message = outside.verdict()["message"].as_str().unwrap().to_owned();
+    let said = lines[1..].iter().take_while(|line| !line.is_empty());
+    let said = said.copied().collect::<Vec<_>>().join(" ");
+    assert_eq!(said, format!("completed, acknowledged: {message}"));
+    let head = lines.iter().position(|line| line.is_empty()).unwrap() + 1;
     assert_eq!(
-        lines[1],
-        format!(
-            "completed, acknowledged: {}",
-            outside.verdict()["message"].as_str().unwrap()
-        )
+        lines[head],
+        " row     time  what               result        took  details"
     );
-    assert_eq!(lines[3], " row        time  boot  what happened");
-    assert_eq!(lines.len(), 4 + 31);
+    assert_eq!(lines.len(), head + 1 + 31);
+    assert!(lines[head + 1].contains("── start 1 · runner "), "{table}");
     assert!(
-        lines[5].contains("=> Assigned") && lines[34].ends_with("=> Reported"),
+        lines[head + 2].contains("→ Assigned") && lines[head + 31].ends_with("→ Reported"),
         "{table}"
     );
     assert!(
@@ -256,6 +258,81 @@ async fn a_dump_has_the_contracts_form_in_json_and_ndjson_and_a_table_for_people
             .all(|line| line.chars().count() <= 80 && !line.contains('\u{1b}')),
         "{table}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_rows_are_those_of_the_whole_and_it_is_said_that_the_rest_was_not_checked() {
+    let (_outside, bench) = completed().await;
+    let path = bench.journal();
+    let all = bench.dump();
+    let last = journal(&["dump", "--format", "ndjson", "--last", "5", text(&path)]);
+    assert_eq!(last.code, Some(0), "{}", last.stderr);
+    let rows: Vec<Value> = last
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows, all[26..]);
+    assert!(
+        last.stderr.contains("the 26 rows before them were not checked"),
+        "{}",
+        last.stderr
+    );
+
+    let whole: Value = serde_json::from_str(&journal(&["dump", "--format", "json", text(&path)]).stdout).unwrap();
+    let last: Value =
+        serde_json::from_str(&journal(&["dump", "--format", "json", "--last", "5", text(&path)]).stdout).unwrap();
+    for name in ["task", "state", "boots", "verdict"] {
+        assert_eq!(last[name], whole[name], "{name}");
+    }
+    assert_eq!(last["journal"]["journalHead"], whole["journal"]["journalHead"]);
+    assert_eq!(
+        (
+            &last["journal"]["whole"],
+            &last["journal"]["rows"],
+            &last["journal"]["unchecked"]
+        ),
+        (&Value::Null, &json!(5), &json!(26)),
+        "nobody can say whether it is whole"
+    );
+    assert_eq!(last["entries"], json!(all[26..]));
+    // All of them are all of them.
+    let all_of_them = journal(&["dump", "--format", "json", "--last", "99", text(&path)]).stdout;
+    assert_eq!(serde_json::from_str::<Value>(&all_of_them).unwrap(), whole);
+
+    let table = journal(&["dump", "--last", "3", text(&path)]).stdout;
+    let flat = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        flat.starts_with("task t-1 · Reported · the last 3 of 31 rows · 1 start"),
+        "{table}"
+    );
+    assert!(flat.contains("the 28 rows before them were not checked"), "{table}");
+    assert!(
+        table.contains("── start 1 ──") && table.trim_end().ends_with("→ Reported"),
+        "{table}"
+    );
+}
+
+/// The environment decides, since there is no terminal here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_is_in_colour_and_as_wide_as_it_is_asked_to_be() {
+    let (_outside, bench) = completed().await;
+    let dumped = |settings: &[(&str, &str)]| {
+        let mut command = bare(Path::new(RUNNER));
+        command
+            .args(["journal", "dump"])
+            .arg(bench.journal())
+            .envs(settings.iter().copied());
+        run(command).stdout
+    };
+    let plain = dumped(&[]);
+    assert!(!plain.contains('\u{1b}'));
+    let coloured = dumped(&[("CLICOLOR_FORCE", "1")]);
+    assert!(coloured.contains("\u{1b}[32m"), "{coloured}");
+    assert_eq!(dumped(&[("NO_COLOR", "1")]), plain);
+    let widest = |table: &str| table.lines().map(|line| line.chars().count()).max();
+    assert_eq!(widest(&plain), Some(80));
+    assert_eq!(widest(&dumped(&[("COLUMNS", "120")])), Some(120));
 }
 
 /// An entry has the fields that its kind has, and no other.

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// A person with a home and a directory to work in, both empty at first.
-struct Person(tempfile::TempDir);
+pub(crate) struct Person(tempfile::TempDir);
 
 struct Said {
     code: Option<i32>,
@@ -19,7 +19,7 @@ struct Said {
 }
 
 impl Person {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let person = Self(tempfile::tempdir().unwrap());
         for name in ["home", "work"] {
             fs::create_dir(person.path(name)).unwrap();
@@ -32,7 +32,7 @@ impl Person {
     }
 
     /// Where the state of a task is.
-    fn state(&self, task: &str) -> PathBuf {
+    pub(crate) fn state(&self, task: &str) -> PathBuf {
         self.path("home/.local/state/runner").join(task)
     }
 
@@ -47,7 +47,7 @@ impl Person {
         command
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.dress(Command::new(RUNNER));
         command.args(arguments);
         command
@@ -58,7 +58,7 @@ impl Person {
     }
 
     /// A repository with history, at `work/repo`.
-    fn repository(&self) -> PathBuf {
+    pub(crate) fn repository(&self) -> PathBuf {
         let path = self.path("work/repo");
         fs::create_dir(&path).unwrap();
         git(&path, &["init", "--quiet", "--initial-branch=main"]);
@@ -503,7 +503,7 @@ fn the_demo_runs_for_a_newcomer_and_says_where_the_journal_is() {
     let dump = said(person.dress(as_somebody(&program)).args(&look[1..]));
     assert_eq!((dump.code, dump.stderr.as_str()), (Some(0), ""));
     assert!(
-        dump.stdout.contains("· Reported ·") && dump.stdout.contains("=> PrOpened"),
+        dump.stdout.contains("· Reported ·") && dump.stdout.contains("→ PrOpened"),
         "{}",
         dump.stdout
     );

@@ -190,6 +190,9 @@ async fn the_model_hears_the_real_key_and_the_agents_own_headers_but_neither_its
         .header("proxy-authorization", "Basic x")
         .header("connection", "close, x-hop")
         .header("x-hop", "1")
+        .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        .header("tracestate", "operator=7")
+        .header("baggage", "tenant=1")
         .header("x-app", "cli");
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), 200);
@@ -201,7 +204,8 @@ async fn the_model_hears_the_real_key_and_the_agents_own_headers_but_neither_its
     assert_eq!(values("anthropic-beta"), ["one,two"]);
     assert_eq!(values("x-app"), ["cli"]);
     assert_eq!(values("accept-encoding"), ["identity"]);
-    for gone in ["authorization", "te", "proxy-authorization", "x-hop"] {
+    let gone = ["authorization", "te", "proxy-authorization", "x-hop"];
+    for gone in gone.into_iter().chain(["traceparent", "tracestate", "baggage"]) {
         assert_eq!(values(gone), [] as [&str; 0], "{gone}");
     }
     assert!(!format!("{heard:?}").contains("sk-ant-runner-"));

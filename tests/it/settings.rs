@@ -100,6 +100,12 @@ fn a_value_that_cannot_be_used_is_exit_2_with_its_name_itself_and_what_is_allowe
         ("RUNNER_AGENT_KILL_GRACE", "soon", "1h30m"),
         ("RUNNER_AGENT_ENV", "OK,RUNNER_TASK_TOKEN", "names of variables"),
         ("RUNNER_AGENT_ENV", "A=b", "names of variables"),
+        ("RUNNER_AGENT_ENV", "OTEL_EXPORTER_OTLP_HEADERS", "names of variables"),
+        (
+            "RUNNER_AGENT_ENV",
+            "OTEL_EXPORTER_OTLP_LOGS_HEADERS",
+            "names of variables",
+        ),
         ("RUNNER_AGENT_PORTS", "https", "1 to 65535"),
         ("RUNNER_REPO_CONFIG", "yes", "instructions, none, trust"),
         ("RUNNER_REPO_CONFIG", "", "instructions, none, trust"),

@@ -10,10 +10,14 @@ use runner::embedded::faults::{Endpoint, Fault, Times};
 use runner::machine::EffectName;
 use tokio::sync::Semaphore;
 
+use crate::archive;
 use crate::harness::{AGENT, Bench, CANARY, NEVER, Outside, files_with};
 
 mod pairs;
 mod random;
+
+/// Where a task's archive goes, in its bench.
+const ARCHIVE: &str = "archive";
 
 /// What a task that was killed somewhere has to have come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,7 +114,12 @@ async fn killed_from_the_agent_on(expected: Expected, set: impl Fn(Bench) -> Ben
             EffectName::Agent | EffectName::Handover => true,
             EffectName::Check => !saved,
             EffectName::Push | EffectName::PullRequest | EffectName::Report => saved,
-            EffectName::Start | EffectName::Data | EffectName::Token | EffectName::Clone | EffectName::Setup => false,
+            EffectName::Start
+            | EffectName::Data
+            | EffectName::Token
+            | EffectName::Clone
+            | EffectName::Setup
+            | EffectName::Archive => false,
         },
         CrashPoint::Write(_, write) => saved && *write == Write::Verdict,
         CrashPoint::Inside(place) => match place {
@@ -120,6 +129,7 @@ async fn killed_from_the_agent_on(expected: Expected, set: impl Fn(Bench) -> Ben
             | Inside::HandoverSynced
             | Inside::HandoverNamed
             | Inside::PullRequestLooked => saved,
+            Inside::ArchiveMade | Inside::ArchiveNamed => false,
             Inside::TokenReceived
             | Inside::SealWritten
             | Inside::SealRenamed
@@ -159,7 +169,11 @@ async fn killed_at(place: CrashPoint) {
 
 /// A task that has every effect.
 fn watched(outside: &Outside) -> Bench {
-    Bench::new(outside)
+    let bench = Bench::new(outside);
+    let archive = bench.path(ARCHIVE);
+    std::fs::create_dir(&archive).unwrap();
+    bench
+        .with("RUNNER_ARCHIVE_URL", &format!("file://{}", archive.display()))
         .with("RUNNER_SETUP_COMMAND", "touch ../tmp/set-up")
         .with(
             "RUNNER_CHECK_COMMAND",
@@ -204,6 +218,9 @@ pub(crate) async fn ended(outside: &Outside, bench: &Bench, expected: Expected, 
     assert_eq!((count("verdict"), count("ack")), (1, 1), "{place}");
     let holding = files_with(bench.dir.path(), CANARY);
     assert!(holding.is_empty(), "{place}: the token is on disk: {holding:?}");
+    if bench.path(ARCHIVE).exists() {
+        archive::is_there_and_whole(&bench.path(ARCHIVE), &verdict, place);
+    }
     let commits = || {
         outside.remote(&[
             "rev-list",

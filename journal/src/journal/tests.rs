@@ -5,6 +5,7 @@ use rusqlite::types::Value;
 
 use super::*;
 use crate::snapshot::Snapshot;
+use crate::watch::AppendEnd;
 
 fn machine() -> Machine {
     Machine::new("test", [("", "A")])
@@ -189,4 +190,28 @@ fn an_insert_makes_no_temporary_table() {
     for temporary in ["OpenEphemeral", "OpenAutoindex", "SorterOpen"] {
         assert!(!steps.iter().any(|step| step == temporary), "{temporary}");
     }
+}
+
+#[test]
+fn who_watches_is_told_of_each_append_of_those_that_fail_too() {
+    let (_directory, mut journal) = journal();
+    let (tell, told) = std::sync::mpsc::channel();
+    journal.watch(move |appended| tell.send(*appended).unwrap());
+    journal.append(2, &[note(), note()], &[b"12345678"]).unwrap();
+    let kept = told.recv().unwrap();
+    assert_eq!((kept.end, kept.bytes), (AppendEnd::Kept, 2 + 2 + 8));
+    assert!(kept.synced_in.unwrap() > Duration::ZERO);
+    let illegal = Entry::Enter {
+        src: "A".into(),
+        dst: "B".into(),
+        body: None,
+    };
+    journal.append(3, &[illegal], &[]).unwrap_err();
+    let refused = told.recv().unwrap();
+    assert_eq!((refused.end, refused.synced_in), (AppendEnd::Refused, None));
+    journal.health = Health::Poisoned;
+    journal.append(4, &[note()], &[]).unwrap_err();
+    let failed = told.recv().unwrap();
+    assert_eq!((failed.end, failed.synced_in), (AppendEnd::Failed, None));
+    assert!(told.try_recv().is_err(), "once each");
 }

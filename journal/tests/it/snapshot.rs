@@ -1,4 +1,5 @@
 use std::fs;
+use std::num::NonZeroU64;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -84,6 +85,48 @@ fn copies_made_while_rows_are_written_are_prefixes() {
         last = summary.rows;
     }
     assert_eq!(verified(&path).head, writer.join().unwrap().head());
+}
+
+#[test]
+fn a_copy_of_a_living_journal_is_whole_keeps_its_locks_and_is_made_again_over_an_older_one() {
+    let (directory, path) = place();
+    let mut journal = open(&path);
+    journal.append(0, &[boot()], &[]).unwrap();
+    let copied = directory.path().join("copied.db");
+    let file = |name: &std::path::Path| {
+        let mut options = fs::File::options();
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(name)
+            .unwrap()
+    };
+    let (database, log) = (file(&copied), file(&directory.path().join("copied.db-wal")));
+    for seq in 2..20 {
+        journal.append(seq, &[note("1")], &[]).unwrap();
+        runner_journal::copy(&path, &database, &log).unwrap();
+        assert_eq!(
+            (verified(&copied).head, verified(&copied).whole()),
+            (journal.head(), true)
+        );
+    }
+    let said = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "snapshot::stranger", "--ignored", "--nocapture"])
+        .env(STRANGER, &path)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("database is locked"), "the locks were dropped: {said}");
+    // A clean end empties the log: what is copied then has none of the old one beside it.
+    let head = journal.head();
+    journal.close().unwrap();
+    runner_journal::copy(&path, &database, &log).unwrap();
+    assert_eq!(log.metadata().unwrap().len(), 0);
+    assert_eq!((verified(&copied).head, verified(&copied).whole()), (head, true));
+    let absent = runner_journal::copy(&directory.path().join("absent.db"), &database, &log);
+    assert!(matches!(absent, Err(ReadError::Absent)));
 }
 
 #[test]
@@ -302,4 +345,71 @@ fn a_damaged_page_is_read_the_same_way_every_time() {
         some_lost |= first < 15;
     }
     assert!(some_lost);
+}
+
+/// The numbers of the last rows, and what was found of them.
+fn last(path: &std::path::Path, number: u64) -> (Vec<u64>, Summary) {
+    let mut seqs = Vec::new();
+    let snapshot = Snapshot::take(path).unwrap();
+    let number = NonZeroU64::new(number).unwrap();
+    let summary = snapshot.read_last(number, |row| seqs.push(row.seq)).unwrap();
+    (seqs, summary)
+}
+
+#[test]
+fn the_last_rows_are_held_against_each_other_and_how_many_were_not_looked_at_is_said() {
+    let (_directory, path) = place();
+    let journal = lived(&path);
+    let head = journal.head();
+    journal.close().unwrap();
+    for (number, first) in [(1, 15), (4, 12), (14, 2), (15, 1), (u64::MAX, 1)] {
+        let (seqs, summary) = last(&path, number);
+        assert_eq!(seqs, (first..=15).collect::<Vec<_>>(), "{number}");
+        assert_eq!((summary.rows, summary.unchecked), (16 - first, first - 1), "{number}");
+        assert_eq!((summary.head, summary.whole()), (head, true), "{number}");
+    }
+    let theirs = Connection::open(&path).unwrap();
+    theirs
+        .execute_batch("DROP TRIGGER journal_rows_stay; UPDATE journal SET at_ms = 7 WHERE seq IN (3, 13)")
+        .unwrap();
+    drop(theirs);
+    // The one that is looked at is seen, and the one before is not.
+    let (seqs, summary) = last(&path, 4);
+    assert_eq!(seqs, [12, 14, 15]);
+    assert!(
+        summary.problems.contains(&Problem::Altered { from: 13, to: 13 }),
+        "{summary:?}"
+    );
+    assert!(
+        !summary.problems.contains(&Problem::Altered { from: 3, to: 3 }),
+        "{summary:?}"
+    );
+    // The row before the first is what the first has to follow.
+    let (seqs, summary) = last(&path, 2);
+    assert_eq!(seqs, [14, 15]);
+    assert!(
+        summary.problems.contains(&Problem::Altered { from: 13, to: 13 }),
+        "{summary:?}"
+    );
+}
+
+#[test]
+fn landmarks_are_the_first_row_the_states_and_the_end_and_none_that_was_changed() {
+    let (_directory, path) = place();
+    lived(&path).close().unwrap();
+    let landmarks = || {
+        let mut seqs = Vec::new();
+        let snapshot = Snapshot::take(&path).unwrap();
+        snapshot.landmarks(|row| seqs.push(row.seq)).unwrap();
+        seqs
+    };
+    assert_eq!(landmarks(), [1, 2, 5, 11, 13, 14, 15]);
+    let theirs = Connection::open(&path).unwrap();
+    theirs
+        .execute_batch(
+            "DROP TRIGGER journal_rows_stay; UPDATE journal SET at_ms = 7 WHERE seq = 5; DROP INDEX one_enter_per_state",
+        )
+        .unwrap();
+    drop(theirs);
+    assert_eq!(landmarks(), [1, 2, 11, 13, 14, 15]);
 }

@@ -64,7 +64,18 @@ pub(super) struct Call<'a> {
     pub(super) feed: Feed<'a>,
     /// Longest standard output, in bytes.
     pub(super) output: u64,
+    /// What becomes of a longer one.
+    pub(super) overflow: Overflow,
     pub(super) limit: Duration,
+}
+
+/// What becomes of an output that is longer than it may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overflow {
+    /// The call has failed.
+    Refuse,
+    /// Its beginning is taken, and git is left to end by itself: how it ends says nothing.
+    Cut,
 }
 
 /// What a call reads.
@@ -101,6 +112,7 @@ impl Call<'_> {
             token: None,
             feed: Feed::Nothing,
             output: 1024 * 1024,
+            overflow: Overflow::Refuse,
             limit: Duration::from_mins(5),
         }
     }
@@ -258,6 +270,7 @@ impl Git {
             what,
             feed,
             output,
+            overflow,
             limit,
             ..
         } = call;
@@ -265,7 +278,7 @@ impl Git {
         let work = async {
             let (fed, out, err) = tokio::join!(
                 supply(what, stdin, feed),
-                bounded(what, stdout, output),
+                bounded(what, stdout, output, overflow),
                 tail(stderr, STDERR_KEPT)
             );
             let (out, ()) = (out?, fed?);
@@ -344,14 +357,19 @@ async fn supply(what: &'static str, stdin: Option<ChildStdin>, feed: Feed<'_>) -
     Ok(())
 }
 
-async fn bounded(what: &'static str, source: Option<impl AsyncRead + Unpin>, limit: u64) -> Result<Vec<u8>, GitError> {
+async fn bounded(
+    what: &'static str,
+    source: Option<impl AsyncRead + Unpin>,
+    limit: u64,
+    overflow: Overflow,
+) -> Result<Vec<u8>, GitError> {
     let mut bytes = Vec::new();
     if let Some(source) = source {
         let mut source = source.take(limit.saturating_add(1));
         // A pipe that breaks ends the output; the exit code says the rest.
         let _ = source.read_to_end(&mut bytes).await;
     }
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) && overflow == Overflow::Refuse {
         return Err(GitError::TooLarge { what, limit });
     }
     Ok(bytes)

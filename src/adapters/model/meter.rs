@@ -1,12 +1,12 @@
 //! Adds up what the requests of one agent used, and says when its budget is spent.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::prices::{PicoUsd, Prices, to_micros};
+use super::prices::{PicoUsd, Prices, to_dollars, to_micros};
 use super::usage::{Known, Reader, Usage};
 use crate::adapters::agent::MicroUsd;
 
@@ -59,9 +59,44 @@ impl Spent {
     }
 }
 
+/// What becomes of a request to the model, for whoever follows them one by one.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Metered {
+    /// The model began to answer.
+    Began,
+    /// The answer is over.
+    Ended(Request),
+}
+
+/// A request to the model, once its answer is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The model, as the answer names it.
+    pub model: Option<String>,
+    /// What it used.
+    pub tokens: Tokens,
+    /// What that costs, in US dollars: not rounded to a millionth.
+    pub cost_usd: f64,
+    /// Whether the answer said to its end what it used.
+    pub said_all: bool,
+}
+
+/// Who is told of each request.
+pub type Follow = Arc<dyn Fn(&Metered) + Send + Sync>;
+
+#[derive(Default)]
+struct Follower(OnceLock<Follow>);
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.get().is_some() { "Follower" } else { "nobody" })
+    }
+}
+
 /// The meter of one agent's run.
 #[derive(Debug)]
 pub(super) struct Meter {
+    follower: Follower,
     prices: Arc<Prices>,
     left: MicroUsd,
     sum: Mutex<Sum>,
@@ -79,6 +114,7 @@ impl Meter {
     /// `left` is what may be spent.
     pub(super) fn new(prices: Arc<Prices>, left: MicroUsd) -> Arc<Self> {
         Arc::new(Self {
+            follower: Follower::default(),
             prices,
             left,
             sum: Mutex::default(),
@@ -113,8 +149,20 @@ impl Meter {
         self.refused.subscribe()
     }
 
+    /// Tells of each request from now on. Only the first call counts.
+    pub(super) fn tell(&self, follow: Follow) {
+        drop(self.follower.0.set(follow));
+    }
+
+    fn told(&self, metered: &Metered) {
+        if let Some(follow) = self.follower.0.get() {
+            follow(metered);
+        }
+    }
+
     /// Begins to count an answer.
     pub(super) fn count(self: &Arc<Self>, content_type: &str) -> Counted {
+        self.told(&Metered::Began);
         self.add(|sum| sum.spent.requests += 1);
         Counted {
             meter: Arc::clone(self),
@@ -161,9 +209,23 @@ impl Counted {
         }
         self.reader.finish();
         self.charge();
-        if self.reader.known != Known::Whole {
+        let said_all = self.reader.known == Known::Whole;
+        if !said_all {
             self.meter.add(|sum| sum.spent.unknown_requests += 1);
         }
+        let usage = self.charged.usage;
+        self.meter.told(&Metered::Ended(Request {
+            model: self.reader.model.clone(),
+            tokens: Tokens {
+                input: usage.input,
+                output: usage.output,
+                cache_write: usage.cache_write,
+                cache_read: usage.cache_read,
+                price_assumed: false,
+            },
+            cost_usd: to_dollars(self.charged.cost),
+            said_all,
+        }));
     }
 
     fn charge(&mut self) {
@@ -265,6 +327,27 @@ mod tests {
         assert_eq!((spent.requests, spent.unknown_requests), (2, 2));
         assert_eq!(spent.cost_micro_usd.micros(), 15_000_000);
         assert!(spent.total().price_assumed);
+    }
+
+    #[test]
+    fn each_request_is_told_once_when_its_answer_is_over() {
+        let meter = meter(1_000_000);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&told);
+        meter.tell(Arc::new(move |metered| tell.lock().unwrap().push(metered.clone())));
+        let mut one = meter.count("text/event-stream");
+        one.feed(start("claude-opus-4-5-20251101", 1000).as_bytes());
+        one.feed(delta(10).as_bytes());
+        assert_eq!(*told.lock().unwrap(), [Metered::Began], "not before its end");
+        one.finish();
+        drop(one);
+        let told = told.lock().unwrap();
+        let [Metered::Began, Metered::Ended(request)] = &**told else {
+            panic!("{told:?}");
+        };
+        assert_eq!(request.model.as_deref(), Some("claude-opus-4-5-20251101"));
+        assert_eq!((request.tokens.input, request.tokens.output), (1000, 10));
+        assert!((request.cost_usd - 0.005_25).abs() < 1e-12, "{request:?}");
     }
 
     #[test]

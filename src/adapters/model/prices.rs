@@ -170,6 +170,11 @@ impl Prices {
         self.price(model).is_some()
     }
 
+    /// The name that a model has in the list: its family, without a date and the like. None where it is in no list.
+    pub fn listed(&self, model: &str) -> Option<&str> {
+        self.price(model).map(|price| price.model.as_str())
+    }
+
     /// What a request cost. A model that is not known costs what the dearest does.
     pub(super) fn cost(&self, model: &str, usage: &Usage) -> PicoUsd {
         let rates = match self.price(model) {
@@ -216,6 +221,15 @@ fn family(model: &str) -> String {
 /// Rounded up: what is not known to be nothing is something.
 pub(super) fn to_micros(pico: PicoUsd) -> MicroUsd {
     MicroUsd::from_micros(u64::try_from(pico.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
+/// Not rounded.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a sum of money that is shown, and not added to an account"
+)]
+pub(super) fn to_dollars(pico: PicoUsd) -> f64 {
+    pico as f64 / 1e12
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use url::Url;
 
-use super::meter::{Counted, Meter, Spent};
+use super::meter::{Counted, Follow, Meter, Spent};
 use super::{Access, ModelKey, Upstream};
 use crate::adapters::agent::MicroUsd;
 use crate::adapters::http::{HttpOptions, HttpSetupError, Proxies, build_streaming_client, whole_text};
@@ -52,6 +52,12 @@ const ERROR_LIMIT: usize = 64 * 1024;
 const REFUSED_LIMIT: usize = 32 * 1024 * 1024;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// The agent is told of the operator's trace, and may say so to everyone: the model's API is not the operator's.
+const OF_THE_TRACE: [HeaderName; 3] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+];
 /// RFC 9110, section 7.6.1, and two that never became part of it.
 const HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
@@ -128,6 +134,11 @@ impl Proxy {
             meter,
             serving: tokio::spawn(serve(listener, door)),
         })
+    }
+
+    /// Tells of each request from now on. Only the first call counts.
+    pub fn tell(&self, follow: Follow) {
+        self.meter.tell(follow);
     }
 
     /// What the agent gets.
@@ -285,7 +296,7 @@ impl Door {
         let real = self.model_key.read().map_err(Refusal::NoKey)?;
         self.redactor.add(&real);
         let mut headers = end_to_end(parts.headers);
-        for name in [HOST, EXPECT, API_KEY, AUTHORIZATION] {
+        for name in [HOST, EXPECT, API_KEY, AUTHORIZATION].into_iter().chain(OF_THE_TRACE) {
             headers.remove(name);
         }
         // What is compressed cannot be counted.

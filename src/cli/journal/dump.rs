@@ -1,30 +1,45 @@
-//! `runner journal dump`: every row that verifies, for a program or for a person.
+//! `runner journal dump`: the rows that verify, for a program or for a person.
 
 use std::borrow::Cow;
 use std::fs::OpenOptions;
 use std::io::{self, BufWriter, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use runner_journal::Row;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use strum::{Display, EnumString, VariantNames};
 
+use super::bodies::Bodies;
+use super::chronicle::Telling;
+use super::head::{Head, unchecked};
+use super::last::LastRows;
+use super::output::{BUFFER, ended, to_stdout};
 use super::post_mortem::PostMortem;
-use super::words::{describe, one_line, span};
+use super::rows::{Lines, Rows};
+use super::table::{Layout, Table};
+use super::{html, mermaid};
 use crate::cli::CliError;
-use crate::machine::Run;
 use crate::redact::Redactor;
-use crate::telemetry::{VerdictStatus, rfc3339};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: runner journal dump --format json --output post-mortem.json ./journal.db")]
+#[command(after_help = "\
+Examples:
+  runner journal dump                                     a timeline of the newest journal on this machine
+  runner journal dump --last 20 /var/lib/runner/journal.db
+  runner journal dump --format json --output post-mortem.json ./journal.db
+  runner journal dump --format ndjson ./journal.db | jq -r 'select(.kind == \"outcome\") | .effect'
+
+A table is as wide as the terminal, or as COLUMNS says, and in colour on a terminal: NO_COLOR=1 takes the colour away,
+CLICOLOR_FORCE=1 keeps it in a pipe.")]
 pub(super) struct Dump {
-    /// table, json or ndjson
+    /// table, json, ndjson, html (one page, for people) or mermaid (the path taken)
     #[arg(long, default_value = "table", value_parser = crate::config::one_of::<Format>, value_name = "FORMAT")]
     format: Format,
+    /// Only the last N rows: at once, however long the journal is. The rows before them are not checked
+    #[arg(long, value_name = "N")]
+    last: Option<NonZeroU64>,
     /// Write to this file, which must not exist yet
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -42,33 +57,126 @@ enum Format {
     Table,
     Json,
     Ndjson,
+    Html,
+    Mermaid,
 }
 
 impl Dump {
     pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
-        let post_mortem = PostMortem::open(path)?;
-        let shown = if self.raw {
+        let bodies = if self.raw {
             Bodies::AsStored
         } else {
             Bodies::Redacted(Redactor::new())
         };
-        let written = match &self.output {
-            None => post_mortem.dump(self.format, &shown, BufWriter::new(io::stdout().lock())),
-            Some(file) => post_mortem.dump(self.format, &shown, BufWriter::new(create(file)?)),
-        };
-        match written {
-            // The reader has seen enough.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
-            other => other.map_err(|source| CliError::Output {
-                what: self
-                    .output
-                    .as_ref()
-                    .map_or("to standard output".to_owned(), |o| o.display().to_string()),
-                source,
-            })?,
+        match (self.format, self.last) {
+            (Format::Html | Format::Mermaid, None) => self.told(path, &bodies),
+            (Format::Html | Format::Mermaid, Some(_)) => Err(CliError::Usage {
+                what: format!(
+                    "--last does not go with --format {}, which tells a journal from its beginning",
+                    self.format
+                ),
+                hint: "leave it out, or use --format table, json or ndjson".to_owned(),
+            }),
+            (Format::Table | Format::Json | Format::Ndjson, Some(number)) => self.last_rows(path, number, &bodies),
+            (Format::Ndjson, None) => self.lines(path, &bodies),
+            (Format::Table | Format::Json, None) => self.whole(path, &bodies),
         }
+    }
+
+    /// Every row as a line: in the one reading that checks them.
+    fn lines(&self, path: &Path, bodies: &Bodies) -> Result<u8, CliError> {
+        let mut post_mortem = None;
+        self.write(|out, _| {
+            let mut rows = Rows::new(bodies, Lines::One);
+            let mut written = Ok(());
+            post_mortem = Some(PostMortem::open_with(path, |row| {
+                if written.is_ok() {
+                    written = rows.write("", row, "\n", out);
+                }
+            }));
+            written
+        })?;
+        match post_mortem {
+            Some(read) => Ok(read?.complain()),
+            None => Ok(0),
+        }
+    }
+
+    /// A page or a diagram of what happened.
+    fn told(&self, path: &Path, bodies: &Bodies) -> Result<u8, CliError> {
+        let mut telling = Telling::new(bodies);
+        let mut redacted = 0;
+        let post_mortem = PostMortem::open_with(path, |row| {
+            telling.take(row);
+            redacted += u64::from(is_redacted(row, bodies));
+        })?;
+        let chronicle = telling.end(&post_mortem.summary);
+        self.write(|mut out, _| match self.format {
+            Format::Mermaid => mermaid::write(&post_mortem, &chronicle, &mut out),
+            Format::Html | Format::Table | Format::Json | Format::Ndjson => {
+                html::write(&post_mortem, &chronicle, bodies, redacted, &mut out)
+            }
+        })?;
         Ok(post_mortem.complain())
     }
+
+    /// Every row below what they add up to, which is not known before the last one was read.
+    fn whole(&self, path: &Path, bodies: &Bodies) -> Result<u8, CliError> {
+        let mut redacted = 0;
+        let mut begun = None;
+        let post_mortem = PostMortem::open_with(path, |row| {
+            begun.get_or_insert(row.at_ms);
+            redacted += u64::from(is_redacted(row, bodies));
+        })?;
+        let head = post_mortem.head(bodies).with_redacted(redacted);
+        self.write(|out, layout| match self.format {
+            Format::Json | Format::Ndjson | Format::Html | Format::Mermaid => {
+                json(&head, bodies, out, |each| post_mortem.each(each))
+            }
+            Format::Table => {
+                let table = Table::new(bodies, layout, begun, head.last());
+                print(&head, table, layout, out, |each| post_mortem.each(each))
+            }
+        })?;
+        Ok(post_mortem.complain())
+    }
+
+    /// The last rows alone, below what those say that enter a state.
+    fn last_rows(&self, path: &Path, number: NonZeroU64, bodies: &Bodies) -> Result<u8, CliError> {
+        let mut redacted = 0;
+        let last = LastRows::open(path, number, |row| redacted += u64::from(is_redacted(row, bodies)))?;
+        let head = last.head(bodies).with_redacted(redacted);
+        self.write(|out, layout| match self.format {
+            Format::Ndjson => {
+                let mut rows = Rows::new(bodies, Lines::One);
+                last.each(|row| rows.write("", row, "\n", out))
+            }
+            Format::Json | Format::Html | Format::Mermaid => json(&head, bodies, out, |each| last.each(each)),
+            Format::Table => {
+                let table = Table::new(bodies, layout, last.begun(), head.last());
+                print(&head, table, layout, out, |each| last.each(each))
+            }
+        })?;
+        if self.format == Format::Ndjson && head.unchecked() > 0 {
+            eprintln!("{}", unchecked(head.unchecked()));
+        }
+        Ok(last.complain())
+    }
+
+    /// Writes to where it was asked for.
+    fn write(&self, write: impl FnOnce(&mut dyn Write, Layout) -> io::Result<()>) -> Result<(), CliError> {
+        let Some(path) = &self.output else {
+            return to_stdout(|out| write(out, Layout::of_stdout()));
+        };
+        let mut file = BufWriter::with_capacity(BUFFER, create(path)?);
+        let written = write(&mut file, Layout::of_a_file()).and_then(|()| file.flush());
+        ended(written, || path.display().to_string())
+    }
+}
+
+fn is_redacted(row: &Row, bodies: &Bodies) -> bool {
+    let body = row.entry.body();
+    body.is_some_and(|body| matches!(bodies.show(body), Cow::Owned(_)))
 }
 
 /// What is there is somebody's: a dump never takes its place.
@@ -80,224 +188,39 @@ fn create(path: &Path) -> Result<std::fs::File, CliError> {
     })
 }
 
-impl PostMortem {
-    fn dump(&self, format: Format, bodies: &Bodies, mut out: impl Write) -> io::Result<()> {
-        match format {
-            Format::Table => self.table(bodies, &mut out)?,
-            Format::Json => self.json(bodies, &mut out)?,
-            Format::Ndjson => self.each(|row| {
-                serde_json::to_writer(&mut out, &DumpedRow::of(row, bodies)?)?;
-                writeln!(out)
-            })?,
-        }
-        out.flush()
-    }
+/// Gives each row in turn.
+type Each<'a> = &'a mut dyn FnMut(&Row) -> io::Result<()>;
 
-    /// How many rows have something in them that is not shown.
-    fn redacted(&self, bodies: &Bodies) -> io::Result<u64> {
-        let mut redacted = 0;
-        self.each(|row| {
-            if row
-                .entry
-                .body()
-                .is_some_and(|body| matches!(bodies.show(body), Cow::Owned(_)))
-            {
-                redacted += 1;
-            }
-            Ok(())
-        })?;
-        Ok(redacted)
-    }
-
-    fn json(&self, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
-        let redacted = self.redacted(bodies)?;
-        let head = Header {
-            journal: Journal {
-                path: self.path.display().to_string(),
-                schema: self.snapshot.schema(),
-                rows: self.summary.rows,
-                journal_head: self.summary.head.hash.to_string(),
-                whole: self.problems().is_empty(),
-                problems: self.problems(),
-                note: (redacted > 0).then(|| not_shown(redacted)),
-            },
-            task: self.run.assignment.as_ref().map(|assignment| DumpedTask {
-                task_id: assignment.task_id.as_str(),
-                api_url: bodies.show(assignment.api_url.as_str()),
-            }),
-            state: self.run.state_name().map(|s| s.to_string()),
-            boots: self.run.boot.number,
-            verdict: verdict(&self.run).map(|verdict| VerdictStatus {
-                message: bodies.show(&verdict.message).into_owned(),
-                ..verdict
-            }),
-        };
-        let head = serde_json::to_string(&head)?;
-        let open = head.strip_suffix('}').unwrap_or(&head);
-        write!(out, "{open},\"entries\":[")?;
-        let mut first = true;
-        self.each(|row| {
-            write!(out, "{}", if first { "\n" } else { ",\n" })?;
-            first = false;
-            serde_json::to_writer(&mut *out, &DumpedRow::of(row, bodies)?).map_err(io::Error::from)
-        })?;
-        writeln!(out, "\n]}}")
-    }
-
-    fn table(&self, bodies: &Bodies, out: &mut impl Write) -> io::Result<()> {
-        let run = &self.run;
-        let task = run
-            .assignment
-            .as_ref()
-            .map_or("no task".to_owned(), |a| format!("task {}", a.task_id));
-        let state = run.state_name().map_or("not assigned".to_owned(), |s| s.to_string());
-        writeln!(
-            out,
-            "{task} · {state} · {} rows · {} start{}",
-            self.summary.rows,
-            run.boot.number,
-            if run.boot.number == 1 { "" } else { "s" }
-        )?;
-        if let Some(verdict) = verdict(run) {
-            let reason = verdict.reason.map(|r| format!(" ({r})")).unwrap_or_default();
-            let told = if verdict.acknowledged {
-                "acknowledged"
-            } else {
-                "not acknowledged"
-            };
-            writeln!(
-                out,
-                "{}{reason}, {told}: {}",
-                verdict.event,
-                one_line(&bodies.show(&verdict.message), 400)
-            )?;
-        }
-        let redacted = self.redacted(bodies)?;
-        if redacted > 0 {
-            writeln!(out, "{}", not_shown(redacted))?;
-        }
-        writeln!(out, "\n{:>4}  {:>10}  {:>4}  what happened", "row", "time", "boot")?;
-        let mut start = None;
-        let mut intended = None;
-        self.each(|row| {
-            let since = row.at_ms - *start.get_or_insert(row.at_ms);
-            let what = describe(row, bodies, &mut intended);
-            writeln!(out, "{:>4}  {:>10}  {:>4}  {what}", row.seq, span(since), row.boot)
-        })
-    }
+/// One object: the head, and the rows as its `entries`.
+fn json(
+    head: &Head,
+    bodies: &Bodies,
+    out: &mut dyn Write,
+    each: impl FnOnce(Each<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let head = serde_json::to_string(&head)?;
+    let open = head.strip_suffix('}').unwrap_or(&head);
+    write!(out, "{open},\"entries\":[")?;
+    let mut rows = Rows::new(bodies, Lines::AsStored);
+    let mut between = "\n";
+    each(&mut |row| {
+        rows.write(between, row, "", out)?;
+        between = ",\n";
+        Ok(())
+    })?;
+    writeln!(out, "\n]}}")
 }
 
-/// How bodies are shown.
-pub(super) enum Bodies {
-    AsStored,
-    /// Without what looks like a secret. The secrets themselves are not known any more.
-    Redacted(Redactor),
-}
-
-impl Bodies {
-    pub(super) fn show<'a>(&self, body: &'a str) -> Cow<'a, str> {
-        match self {
-            Self::AsStored => Cow::Borrowed(body),
-            Self::Redacted(redactor) => redactor.redact(body),
-        }
-    }
-}
-
-fn not_shown(rows: u64) -> String {
-    format!(
-        "what looks like a secret is not shown ({rows} row{}); --raw shows bodies as they are stored",
-        if rows == 1 { "" } else { "s" }
-    )
-}
-
-fn verdict(run: &Run) -> Option<VerdictStatus> {
-    run.verdict.as_ref().map(|verdict| VerdictStatus {
-        event: verdict.kind,
-        reason: verdict.reason,
-        message: verdict.message.clone(),
-        acknowledged: run.acknowledged.is_some(),
-    })
-}
-
-#[derive(Serialize)]
-struct Header<'a> {
-    journal: Journal,
-    task: Option<DumpedTask<'a>>,
-    state: Option<String>,
-    boots: u32,
-    verdict: Option<VerdictStatus>,
-}
-
-#[derive(Serialize)]
-struct DumpedTask<'a> {
-    #[serde(rename = "taskID")]
-    task_id: &'a str,
-    #[serde(rename = "apiURL")]
-    api_url: Cow<'a, str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Journal {
-    path: String,
-    schema: u32,
-    rows: u64,
-    journal_head: String,
-    whole: bool,
-    problems: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
-}
-
-/// A row as `dump` prints it: fields that its kind does not have are absent.
-#[derive(Serialize)]
-struct DumpedRow<'a> {
-    seq: u64,
-    boot: u32,
-    at: String,
-    kind: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    effect: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    attempt: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<Box<RawValue>>,
-    /// Whether the body is not the one that the hash covers.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    redacted: bool,
-    hash: String,
-}
-
-impl<'a> DumpedRow<'a> {
-    fn of(row: &'a Row, bodies: &Bodies) -> io::Result<Self> {
-        let (from, to) = row.entry.edge().unzip();
-        let (effect, attempt) = row.entry.effect().unzip();
-        let shown = row.entry.body().map(|body| bodies.show(body));
-        // As stored, byte for byte, where nothing is taken out: the hash covers these bytes.
-        let redacted = matches!(shown, Some(Cow::Owned(_)));
-        let body = shown.map(|body| RawValue::from_string(body.into_owned())).transpose();
-        Ok(Self {
-            seq: row.seq,
-            boot: row.boot,
-            at: rfc3339(row.at_ms),
-            kind: row.entry.kind().to_string(),
-            from: from.filter(|from| !from.is_empty()),
-            to,
-            effect,
-            attempt,
-            result: row.entry.finding().map(|finding| finding.to_string()),
-            key: row.entry.key(),
-            body: body.map_err(io::Error::from)?,
-            redacted,
-            hash: row.hash.to_string(),
-        })
-    }
+/// The head in words, and the rows as a timeline.
+fn print(
+    head: &Head,
+    mut table: Table<'_>,
+    layout: Layout,
+    out: &mut dyn Write,
+    each: impl FnOnce(Each<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    head.print(layout, out)?;
+    writeln!(out)?;
+    table.head(out)?;
+    each(&mut |row| table.row(row, out))
 }

@@ -3,11 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use runner_journal::{Hash, Row, Snapshot, Summary};
+use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
 
+use super::bodies::Bodies;
+use super::findings::{Findings, Refused};
+use super::head::{Head, Standing};
+use super::story::Story;
 use crate::cli::CliError;
 use crate::machine::Run;
-use crate::record;
+use crate::record::{self, MACHINE};
 
 /// A journal read once: what it adds up to, and what is wrong with it.
 pub(super) struct PostMortem {
@@ -15,26 +19,38 @@ pub(super) struct PostMortem {
     pub(super) snapshot: Snapshot,
     pub(super) summary: Summary,
     pub(super) run: Run,
+    /// What the rows told on the way there.
+    pub(super) story: Story,
     /// What the machine refuses of rows that are whole.
-    illegal: Option<String>,
+    refused: Option<Refused>,
 }
 
 impl PostMortem {
     pub(super) fn open(path: &Path) -> Result<Self, CliError> {
+        Self::open_with(path, |_| {})
+    }
+
+    /// The same, and calls back with each row that verifies.
+    pub(super) fn open_with(path: &Path, mut each: impl FnMut(&Row)) -> Result<Self, CliError> {
         let failed = |source| CliError::Read {
             path: path.to_owned(),
             source,
         };
         let snapshot = Snapshot::take(path).map_err(failed)?;
         let mut run = Run::default();
-        let mut illegal = None;
+        let mut story = Story::default();
+        let mut refused = None;
         let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
         let summary = snapshot
             .read(|row| {
-                if illegal.is_none()
-                    && let Err(cause) = record::step(&mut run, row, &mut blob)
-                {
-                    illegal = Some(format!("row {}: {cause}", row.seq));
+                each(row);
+                if refused.is_some() {
+                    return;
+                }
+                story.before(row, &run);
+                match record::step(&mut run, row, &mut blob) {
+                    Ok(_) => story.after(row, &run),
+                    Err(cause) => refused = Some(Refused::of(row.seq, &cause, &snapshot)),
                 }
             })
             .map_err(failed)?;
@@ -43,7 +59,8 @@ impl PostMortem {
             snapshot,
             summary,
             run,
-            illegal,
+            story,
+            refused,
         })
     }
 
@@ -55,18 +72,30 @@ impl PostMortem {
         Ok(())
     }
 
-    pub(super) fn problems(&self) -> Vec<String> {
-        self.summary
-            .problems
-            .iter()
-            .map(ToString::to_string)
-            .chain(self.illegal.clone())
-            .collect()
+    /// Refuses a journal of another machine, of which every row can be shown and none can be explained.
+    pub(super) fn is_ours(&self) -> Result<(), CliError> {
+        is_ours(&self.path, &self.snapshot)
+    }
+
+    pub(super) fn findings(&self) -> Findings {
+        Findings::of(&self.snapshot, &self.summary, self.refused.as_ref())
+    }
+
+    /// What a dump begins with.
+    pub(super) fn head(&self, bodies: &Bodies) -> Head {
+        Head::of(
+            &self.path,
+            &self.snapshot,
+            &self.summary,
+            self.findings(),
+            Standing::of(&self.run),
+            bodies,
+        )
     }
 
     /// Says what is wrong, and what that makes of the exit code.
     pub(super) fn complain(&self) -> u8 {
-        complain(&self.path, &self.problems())
+        self.findings().complain(&self.path)
     }
 
     /// Streams the rows that verify: a journal of any length in constant memory.
@@ -82,15 +111,16 @@ impl PostMortem {
     }
 }
 
-/// Says what is wrong with a journal, and what that makes of the exit code.
-pub(super) fn complain(path: &Path, problems: &[String]) -> u8 {
-    if problems.is_empty() {
-        return 0;
+/// Whether a journal is of this machine, or its machine cannot be read.
+pub(super) fn is_ours(path: &Path, snapshot: &Snapshot) -> Result<(), CliError> {
+    match snapshot.machine().filter(|found| *found != MACHINE) {
+        Some(found) => Err(CliError::Open {
+            path: path.to_owned(),
+            source: OpenError::OtherMachine {
+                found: found.to_owned(),
+                expected: MACHINE.to_owned(),
+            },
+        }),
+        None => Ok(()),
     }
-    eprintln!("error: the journal {} is damaged", path.display());
-    for problem in problems {
-        eprintln!("  {problem}");
-    }
-    eprintln!("hint: every row shown verifies; rows that do not are not shown");
-    1
 }

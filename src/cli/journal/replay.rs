@@ -4,14 +4,15 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
+use runner_journal::{Hash, Row, Snapshot, Summary};
 use serde::Serialize;
 
-use super::post_mortem::complain;
+use super::findings::{Findings, Refused};
+use super::post_mortem::is_ours;
 use super::words::one_line;
 use crate::cli::CliError;
 use crate::machine::{Run, StateName};
-use crate::record::{self, MACHINE};
+use crate::record;
 use crate::redact::Redactor;
 use crate::telemetry::rfc3339;
 
@@ -36,15 +37,7 @@ impl Replay {
             source,
         };
         let snapshot = Snapshot::take(path).map_err(failed)?;
-        if let Some(found) = snapshot.machine().filter(|found| *found != MACHINE) {
-            return Err(CliError::Open {
-                path: path.to_owned(),
-                source: OpenError::OtherMachine {
-                    found: found.to_owned(),
-                    expected: MACHINE.to_owned(),
-                },
-            });
-        }
+        is_ours(path, &snapshot)?;
         let out = BufWriter::new(io::stdout().lock());
         let mut driven = Driven {
             run: Run::default(),
@@ -57,7 +50,9 @@ impl Replay {
         };
         driven.head();
         let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
-        let summary = snapshot.read(|row| driven.take(row, &mut blob)).map_err(failed)?;
+        let summary = snapshot
+            .read(|row| driven.take(row, &snapshot, &mut blob))
+            .map_err(failed)?;
         match driven.end(&summary) {
             // The reader has seen enough.
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
@@ -66,14 +61,16 @@ impl Replay {
                 source,
             })?,
         }
-        if let Some(Stop::Refused { seq, cause }) = driven.stopped {
-            eprintln!("error: the journal {} holds an illegal transition", path.display());
-            eprintln!("  row {seq}: {cause}");
-            eprintln!("hint: nothing after it was replayed; `runner journal dump` shows every row");
-            return Ok(1);
+        match driven.stopped {
+            Some(Stop::Refused(refused)) if !refused.newer => {
+                eprintln!("error: the journal {} holds an illegal transition", path.display());
+                eprintln!("  row {}: {}", refused.seq, refused.cause);
+                eprintln!("hint: nothing after it was replayed; `runner journal dump` shows every row");
+                Ok(1)
+            }
+            Some(Stop::Refused(refused)) => Ok(Findings::of(&snapshot, &summary, Some(&refused)).complain(path)),
+            Some(Stop::Gap) | None => Ok(Findings::of(&snapshot, &summary, None).complain(path)),
         }
-        let problems: Vec<String> = summary.problems.iter().map(ToString::to_string).collect();
-        Ok(complain(path, &problems))
     }
 }
 
@@ -88,7 +85,7 @@ enum Print {
 #[derive(Debug)]
 enum Stop {
     /// The machine refuses a row.
-    Refused { seq: u64, cause: String },
+    Refused(Refused),
     /// The rows before this one do not all verify, so what it follows is not known.
     Gap,
 }
@@ -113,7 +110,7 @@ impl<W: Write> Driven<W> {
     }
 
     /// Takes the next row that verifies.
-    fn take(&mut self, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) {
+    fn take(&mut self, row: &Row, snapshot: &Snapshot, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) {
         if self.stopped.is_some() {
             return;
         }
@@ -123,20 +120,23 @@ impl<W: Write> Driven<W> {
         }
         let before = self.run.state_name();
         let refused = record::step(&mut self.run, row, blob).err().map(|cause| {
+            let refused = Refused::of(row.seq, &cause, snapshot);
             // It may repeat what stands in the body.
-            one_line(&self.redactor.redact(&cause.to_string()), 400)
+            let cause = one_line(&self.redactor.redact(&refused.cause), 400);
+            Refused { cause, ..refused }
         });
         if refused.is_none() {
             self.replayed = row.seq;
         }
-        let step = Step::of(row, before, self.run.state_name(), refused.as_deref());
+        let cause = refused.as_ref().map(|refused| refused.cause.as_str());
+        let step = Step::of(row, before, self.run.state_name(), cause);
         if self.written.is_ok() {
             self.written = match self.print {
                 Print::Table => step.table(&mut self.out),
                 Print::Json => step.json(&mut self.out),
             };
         }
-        self.stopped = refused.map(|cause| Stop::Refused { seq: row.seq, cause });
+        self.stopped = refused.map(Stop::Refused);
     }
 
     /// Says what it came to.

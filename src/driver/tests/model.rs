@@ -35,6 +35,7 @@ struct Settings {
     on_term: OnTerm,
     setup: bool,
     check: bool,
+    archive: bool,
 }
 
 /// What whoever makes operations up believes: enough that a life gets somewhere.
@@ -59,9 +60,14 @@ impl ReferenceStateMachine for Lives {
 
     fn init_state() -> BoxedStrategy<Believed> {
         let on_term = prop::sample::select(vec![OnTerm::Report, OnTerm::Park]);
-        (on_term, any::<bool>(), any::<bool>())
-            .prop_map(|(on_term, setup, check)| Believed {
-                settings: Settings { on_term, setup, check },
+        (on_term, any::<bool>(), any::<bool>(), any::<bool>())
+            .prop_map(|(on_term, setup, check, archive)| Believed {
+                settings: Settings {
+                    on_term,
+                    setup,
+                    check,
+                    archive,
+                },
                 runner: Where::Nowhere,
                 assigned: false,
             })
@@ -161,6 +167,11 @@ impl Life {
                 on_term: settings.on_term,
                 setup: settings.setup,
                 check: settings.check,
+                archive: if settings.archive {
+                    Archiving::On
+                } else {
+                    Archiving::Off
+                },
                 ..policy()
             },
             runner: None,
@@ -303,12 +314,19 @@ impl Life {
             }
             if let Some(exit) = self.last_exit.take()
                 && !matches!(exit, Exit::Parked | Exit::Undelivered | Exit::Idle)
+                && !self.archive_is_left()
             {
                 return exit;
             }
             self.gone();
         }
         panic!("the task is never over: {:?}", self.outside());
+    }
+
+    /// Told to stop after the report, a runner leaves the archive to the next start.
+    fn archive_is_left(&self) -> bool {
+        let ended = self.outside().live.as_ref().is_some_and(|run| run.archive.is_some());
+        self.policy.archive == Archiving::On && !ended
     }
 
     fn judge(&mut self) {
@@ -323,6 +341,16 @@ impl Life {
         let verdict = run.verdict.clone().unwrap();
         assert!(outside.tokens_given <= 1);
         let did = |effect| outside.deeds.get(&effect).copied().unwrap_or_default();
+        assert_eq!(
+            run.archive.is_some(),
+            self.policy.archive == Archiving::On,
+            "the archive comes to an end"
+        );
+        if run.archive == Some(ArchiveEnd::Kept) {
+            assert!(did(EffectName::Archive) >= 1, "archived, and nowhere");
+        }
+        let tries = run.tally(EffectName::Archive).attempts;
+        assert!(tries <= 5, "the archive was tried {tries} times");
         match verdict.kind {
             VerdictKind::Completed => {
                 assert_eq!((did(EffectName::Push), did(EffectName::PullRequest)), (1, 1));

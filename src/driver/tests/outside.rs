@@ -91,7 +91,13 @@ impl Observe for Witness {
 fn is_local(effect: EffectName) -> bool {
     matches!(
         effect,
-        EffectName::Clone | EffectName::Setup | EffectName::Agent | EffectName::Check | EffectName::Handover
+        EffectName::Clone
+            | EffectName::Setup
+            | EffectName::Agent
+            | EffectName::Check
+            | EffectName::Handover
+            // Sent again whatever became of it: no answer to it is lost.
+            | EffectName::Archive
     )
 }
 
@@ -159,10 +165,19 @@ impl Outside {
         self.intent_is_on_disk(name, call);
         let key = self.keys.entry(name).or_insert_with(|| call.key.clone());
         assert_eq!(*key, call.key, "another idempotency key");
-        assert!(
-            self.verdicts.is_empty() || name == EffectName::Report,
-            "{name} after a verdict was told"
-        );
+        let told = self
+            .live
+            .as_ref()
+            .is_some_and(|run| run.state_name() == Some(StateName::Reported));
+        if name == EffectName::Archive {
+            assert!(told, "the archive before the verdict is told");
+        } else {
+            assert!(!told, "{name} after all is over");
+            assert!(
+                self.verdicts.is_empty() || name == EffectName::Report,
+                "{name} after a verdict was told"
+            );
+        }
         if name == EffectName::Agent {
             assert!(!self.agent_lives, "an agent is started beside another");
         }
@@ -228,13 +243,26 @@ impl Outside {
                 assert_eq!(self.verdicts.len(), 1, "two verdicts");
                 done(Fact::Reported { ack })
             }
+            Effect::Archive { .. } => {
+                self.deed(name);
+                done(Fact::Archived(archived()))
+            }
         }
     }
 
     fn look(&mut self, effect: &Effect, attempt: u32) -> Probe {
         let did = |name: EffectName| self.deeds.get(&name).copied().unwrap_or_default() > 0;
         let found = match effect {
-            Effect::Start { .. } | Effect::Data | Effect::Setup(_) | Effect::Check(_) | Effect::Report { .. } => None,
+            Effect::Archive {
+                patience: ArchivePatience::LastTime,
+                ..
+            } => return Probe::Ended(missed()),
+            Effect::Start { .. }
+            | Effect::Data
+            | Effect::Setup(_)
+            | Effect::Check(_)
+            | Effect::Report { .. }
+            | Effect::Archive { .. } => None,
             Effect::Token { .. } => self.sealed.then(|| Fact::Token(token_facts())),
             Effect::Clone { .. } => did(EffectName::Clone).then(|| Fact::Cloned(checkout())),
             Effect::Agent(_) => (self.agent_done == Some(attempt)).then(|| Fact::AgentEnded(AgentReport::default())),
@@ -269,6 +297,7 @@ impl Outside {
                 agent: Some(AgentReport::default()),
             }),
             EffectName::Check => Some(done(Fact::Checked(exited(1)))),
+            EffectName::Archive => Some(missed()),
             EffectName::Start
             | EffectName::Data
             | EffectName::Token
@@ -291,7 +320,15 @@ impl Outside {
                 ..
             }
         );
+        let last_archive = matches!(
+            effect,
+            Effect::Archive {
+                patience: ArchivePatience::LastTime,
+                ..
+            }
+        );
         let answer = match fate {
+            Fate::Refused | Fate::LostBefore | Fate::LostLate if last_archive => missed(),
             Fate::Refused | Fate::LostBefore | Fate::LostLate if told_or_not => done(Fact::Started { told: false }),
             Fate::LostBefore | Fate::LostLate if !is_local(name) => {
                 if fate == Fate::LostLate {
@@ -327,6 +364,10 @@ impl Outside {
         };
         Some(Ok(answer))
     }
+}
+
+fn missed() -> Outcome {
+    Outcome::Missed { cause: String::new() }
 }
 
 fn pull_request() -> PullRequest {

@@ -86,7 +86,7 @@ fn each_state_has_its_effects_and_no_other() {
     assert_eq!(effects(StateName::AgentRan), [EffectName::Push]);
     assert_eq!(effects(StateName::Pushed), [EffectName::PullRequest]);
     assert_eq!(effects(StateName::PrOpened), []);
-    assert_eq!(effects(StateName::Reported), []);
+    assert_eq!(effects(StateName::Reported), [EffectName::Archive]);
 }
 
 #[test]

@@ -59,6 +59,12 @@ pub(super) fn fact(effect: EffectName, changed: Changed, cut: Option<Cut>) -> Fa
             url: "http://127.0.0.1:1/o/r/pull/1".to_owned(),
         }),
         EffectName::Report => Fact::Reported { ack: Ack::Accepted },
+        EffectName::Archive => Fact::Archived(Archived {
+            to: "archive.example.org".to_owned(),
+            bytes: 1,
+            sha256: "c".repeat(64),
+            left_out: Vec::new(),
+        }),
     }
 }
 
@@ -118,6 +124,7 @@ pub(super) enum Op {
     Fail(EffectName),
     Cut(EffectName),
     GiveUp(EffectName),
+    Miss(EffectName),
     Supersede(EffectName),
     Park(EffectName),
     ParkAnew(EffectName),
@@ -145,6 +152,7 @@ pub(super) fn any_op() -> impl Strategy<Value = Op> {
         1 => any_effect().prop_map(Op::Fail),
         1 => any_effect().prop_map(Op::Cut),
         1 => any_effect().prop_map(Op::GiveUp),
+        1 => any_effect().prop_map(Op::Miss),
         1 => any_effect().prop_map(Op::Supersede),
         1 => any_effect().prop_map(Op::Park),
         2 => kinds.prop_map(Op::Conclude),
@@ -166,6 +174,8 @@ pub(super) struct Oracle {
     pub(super) cut: bool,
     pub(super) no_forge: bool,
     pub(super) tree: InTheTree,
+    /// How the archive ended.
+    pub(super) archive: Option<ArchiveEnd>,
 }
 
 /// What is known of the work in the tree.
@@ -184,10 +194,10 @@ impl Oracle {
             return Vec::new();
         };
         if self.verdict.is_some() {
-            return if state == "Reported" {
-                Vec::new()
-            } else {
-                vec!["report"]
+            return match (state, self.archive) {
+                ("Reported", None) => vec!["archive"],
+                ("Reported", Some(_)) => Vec::new(),
+                _ => vec!["report"],
             };
         }
         if self.ended.is_some() {
@@ -314,6 +324,7 @@ impl Oracle {
                 let closed = self.close(*effect, Outcome::Parked(begin_anew()), None);
                 self.anew(*effect, closed)
             }
+            Op::Miss(effect) => self.miss(*effect),
             Op::Supersede(effect) => self.close(*effect, Outcome::Superseded, Some("superseded")),
             Op::Fail(effect) => {
                 let outcome = Outcome::Failed {
@@ -417,6 +428,23 @@ impl Oracle {
         (event, legal)
     }
 
+    /// Nothing depends on the archive; on everything else the task does.
+    fn miss(&mut self, effect: EffectName) -> (Event, bool) {
+        let (attempt, open) = self.is_open(effect);
+        let legal = open && effect == EffectName::Archive;
+        if legal {
+            self.open = None;
+            self.archive = Some(ArchiveEnd::Missed);
+        }
+        let event = Event::Ended {
+            effect,
+            attempt,
+            outcome: Outcome::Missed { cause: String::new() },
+            at: 0,
+        };
+        (event, legal)
+    }
+
     fn fetch_local(&mut self) -> (Event, bool) {
         let (mut event, legal) = self.done(EffectName::Data, EffectName::Data, Changed::Yes);
         self.no_forge |= legal;
@@ -458,6 +486,7 @@ impl Oracle {
                     self.changed = changed == Changed::Yes;
                     self.cut |= cut.is_some();
                 }
+                "archive" => self.archive = Some(ArchiveEnd::Kept),
                 _ => {}
             }
         }

@@ -114,6 +114,11 @@ fn supervisor(bench: &Bench) -> Option<Pid> {
 /// One end, told once, and what it was.
 async fn ended(outside: &Outside, bench: &Bench, code: i32, task: u64) -> String {
     let counts = outside.counts();
+    assert!(
+        counts.verdict.is_some(),
+        "task {task}: exit {code} without a verdict: {:?}",
+        bench.once(outside).await
+    );
     let verdict = outside.verdict();
     let first = counts.verdicts_received.first();
     let same = counts.verdicts_received.iter().all(|verdict| Some(verdict) == first);

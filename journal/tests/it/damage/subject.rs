@@ -150,9 +150,10 @@ impl Subject {
 /// Whether somebody who reads this problem knows that the row is not to be had.
 fn names(problem: &Problem, row: u64) -> bool {
     match problem {
-        Problem::Altered { from, to } | Problem::Missing { from, to } | Problem::Unlinked { from, to } => {
-            (*from..=*to).contains(&row)
-        }
+        Problem::Altered { from, to }
+        | Problem::Missing { from, to }
+        | Problem::NotUnderstood { from, to }
+        | Problem::Unlinked { from, to } => (*from..=*to).contains(&row),
         Problem::Replaced { seq } | Problem::Illegal { seq, .. } => *seq == row,
         Problem::Unreadable { from, .. } => *from <= row,
         Problem::HeadMissing { last, .. } => last.seq < row,

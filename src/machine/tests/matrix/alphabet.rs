@@ -7,7 +7,7 @@ use super::super::oracle::{Changed, Op, Said};
 
 /// Every event that can be tried anywhere, in the oracle's words.
 pub(super) fn alphabet() -> Vec<Op> {
-    const OF_AN_EFFECT: [fn(EffectName) -> Op; 11] = [
+    const OF_AN_EFFECT: [fn(EffectName) -> Op; 12] = [
         Op::ProbeNotDone,
         Op::ProbeAnew,
         Op::ProbeDone,
@@ -16,6 +16,7 @@ pub(super) fn alphabet() -> Vec<Op> {
         Op::Fail,
         Op::Cut,
         Op::GiveUp,
+        Op::Miss,
         Op::Supersede,
         Op::Park,
         Op::ParkAnew,

@@ -15,6 +15,7 @@ pub(super) struct Configuration {
     no_forge: bool,
     tree: InTheTree,
     agent_starts: u32,
+    archive: Option<ArchiveEnd>,
 }
 
 impl Configuration {
@@ -29,6 +30,7 @@ impl Configuration {
             no_forge: oracle.no_forge,
             tree: oracle.tree.clone(),
             agent_starts: oracle.attempts.get("agent").copied().unwrap_or(0).min(2),
+            archive: oracle.archive,
         }
     }
 }
@@ -40,6 +42,7 @@ pub(super) struct View {
     open: Option<(String, u32)>,
     ended: Option<&'static str>,
     verdict: Option<VerdictKind>,
+    archive: Option<ArchiveEnd>,
     work: WorkView,
 }
 
@@ -65,6 +68,7 @@ impl View {
             open: oracle.open.clone(),
             ended: oracle.ended,
             verdict: oracle.verdict,
+            archive: oracle.archive,
             work: match oracle.state.as_deref() {
                 Some("Cloned") => WorkView::InTheTree {
                     tree: oracle.tree.clone(),
@@ -89,6 +93,7 @@ impl View {
                 Ending::Superseded => "superseded",
             }),
             verdict: run.verdict.as_ref().map(|verdict| verdict.kind),
+            archive: run.archive,
             work: match &run.state {
                 Some(State::Cloned { progress, .. }) => WorkView::InTheTree {
                     tree: InTheTree {

@@ -1,0 +1,147 @@
+//! The last rows of a journal, without reading all those before them.
+
+use std::io;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+
+use runner_journal::{Entry, ReadError, Row, Snapshot, Summary};
+
+use super::bodies::Bodies;
+use super::findings::Findings;
+use super::head::{Head, Standing, Task};
+use crate::cli::CliError;
+use crate::machine::{Assignment, Millis, Verdict};
+use crate::telemetry::VerdictStatus;
+
+/// The last rows of a journal, and where the task is by those that enter a state or end it.
+///
+/// Each row that is shown is held against its hash and the row before it. Those that say where the task is are held
+/// against their own hash alone: that the rows between lead there is not checked.
+pub(super) struct LastRows {
+    path: PathBuf,
+    snapshot: Snapshot,
+    number: NonZeroU64,
+    summary: Summary,
+    task: Option<Task>,
+    state: Option<String>,
+    boots: u32,
+    verdict: Option<VerdictStatus>,
+    begun: Option<Millis>,
+}
+
+impl LastRows {
+    /// Reads them once; calls back with each.
+    pub(super) fn open(path: &Path, number: NonZeroU64, mut each: impl FnMut(&Row)) -> Result<Self, CliError> {
+        let failed = |source| CliError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let snapshot = Snapshot::take(path).map_err(failed)?;
+        let mut boots = 0;
+        let summary = snapshot
+            .read_last(number, |row| {
+                boots = row.boot;
+                each(row);
+            })
+            .map_err(failed)?;
+        let mut last = Self {
+            path: path.to_owned(),
+            snapshot,
+            number,
+            summary,
+            task: None,
+            state: None,
+            boots,
+            verdict: None,
+            begun: None,
+        };
+        last.look_at_landmarks().map_err(failed)?;
+        Ok(last)
+    }
+
+    fn look_at_landmarks(&mut self) -> Result<(), ReadError> {
+        let Self {
+            task,
+            state,
+            verdict,
+            begun,
+            ..
+        } = self;
+        self.snapshot.landmarks(|row| {
+            if row.seq == 1 {
+                *begun = Some(row.at_ms);
+            }
+            match &row.entry {
+                Entry::Enter { dst, body, .. } => {
+                    *state = Some(dst.clone());
+                    let assignment = body.as_deref().map(serde_json::from_str::<Assignment>);
+                    if let Some(Ok(assignment)) = assignment {
+                        *task = Some(Task::of(&assignment));
+                    }
+                }
+                Entry::Verdict { key, body } => {
+                    *verdict = Verdict::read(body, key).ok().map(|verdict| VerdictStatus {
+                        event: verdict.kind,
+                        reason: verdict.reason,
+                        message: verdict.message,
+                        acknowledged: false,
+                    });
+                }
+                Entry::Ack { .. } => {
+                    if let Some(verdict) = verdict {
+                        verdict.acknowledged = true;
+                    }
+                }
+                Entry::Boot { .. }
+                | Entry::Intent { .. }
+                | Entry::Probe { .. }
+                | Entry::Outcome { .. }
+                | Entry::Note { .. } => {}
+            }
+        })
+    }
+
+    /// When the first row of the journal was written, where that can be read.
+    pub(super) fn begun(&self) -> Option<Millis> {
+        self.begun
+    }
+
+    /// What a dump begins with.
+    pub(super) fn head(&self, bodies: &Bodies) -> Head {
+        let standing = Standing {
+            task: self.task.clone(),
+            state: self.state.clone(),
+            boots: self.boots,
+            verdict: self.verdict.clone(),
+        };
+        Head::of(
+            &self.path,
+            &self.snapshot,
+            &self.summary,
+            self.findings(),
+            standing,
+            bodies,
+        )
+    }
+
+    fn findings(&self) -> Findings {
+        Findings::of(&self.snapshot, &self.summary, None)
+    }
+
+    /// Says what is wrong, and what that makes of the exit code.
+    pub(super) fn complain(&self) -> u8 {
+        self.findings().complain(&self.path)
+    }
+
+    /// Gives each of them again.
+    pub(super) fn each(&self, mut write: impl FnMut(&Row) -> io::Result<()>) -> io::Result<()> {
+        let mut result = Ok(());
+        let read = self.snapshot.read_last(self.number, |row| {
+            if result.is_ok() {
+                result = write(row);
+            }
+        });
+        read.map_err(io::Error::other)?;
+        result
+    }
+}

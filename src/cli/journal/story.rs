@@ -1,0 +1,141 @@
+//! What the rows tell that the state at their end does not hold any more: the work, the starts, what went wrong between.
+
+use std::collections::BTreeMap;
+
+use runner_journal::{Entry, Finding, Row};
+use serde::Deserialize;
+
+use crate::machine::{EffectName, Millis, Note, Run, State};
+
+/// What the rows tell that the state at their end does not hold any more. Grows with effects, not with rows.
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    /// When the first row was written; none where there is none.
+    pub(super) first_at: Option<Millis>,
+    /// When the last row was.
+    pub(super) last_at: Millis,
+    /// How the starts of the runner ended that were followed by another one.
+    pub(super) starts: Starts,
+    /// How the present start said good-bye, where it has.
+    pub(super) left: Option<Left>,
+    /// How many processes were killed for want of memory while the agent ran.
+    pub(super) killed_for_memory: u64,
+    /// What confined the agent last: the setting, and the rights in force.
+    pub(super) sandbox: Option<(String, Vec<String>)>,
+    /// The program that wrote the last start.
+    pub(super) version: Option<String>,
+    /// The state that the verdict was frozen in, which `Reported` forgets.
+    concluded_in: Option<State>,
+    /// The last outcome of an effect that came to nothing, as it stands in its row.
+    misses: BTreeMap<String, String>,
+}
+
+/// How starts of the runner ended, each counted where the next one begins.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Starts {
+    /// Without a word, by the effect that was open, none where none was.
+    pub(super) crashed: BTreeMap<Option<EffectName>, u32>,
+    /// Told to stop, and the task left to the next one.
+    pub(super) parked: u32,
+    /// The API could not be reached, and the report left to the next one.
+    pub(super) undelivered: u32,
+}
+
+/// How a start leaves a task to the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It was told to stop.
+    Parked,
+    /// The report could not be delivered.
+    Undelivered,
+}
+
+impl Story {
+    /// Sees a row before the machine takes it.
+    pub(super) fn before(&mut self, row: &Row, run: &Run) {
+        if let Entry::Verdict { .. } = row.entry {
+            self.concluded_in.clone_from(&run.state);
+        }
+    }
+
+    /// Sees a row that the machine took.
+    pub(super) fn after(&mut self, row: &Row, run: &Run) {
+        self.first_at.get_or_insert(row.at_ms);
+        self.last_at = row.at_ms;
+        match &row.entry {
+            Entry::Boot { body } => {
+                self.end_of_a_start(run);
+                self.version = body.as_deref().and_then(version);
+            }
+            Entry::Outcome {
+                effect,
+                finding: Finding::NotDone,
+                body: Some(body),
+                ..
+            } => match self.misses.get_mut(effect) {
+                Some(last) => last.clone_from(body),
+                None => {
+                    self.misses.insert(effect.clone(), body.clone());
+                }
+            },
+            Entry::Note { body } => match serde_json::from_str(body) {
+                Ok(Note::Parked) => self.left = Some(Left::Parked),
+                Ok(Note::Undelivered) => self.left = Some(Left::Undelivered),
+                Ok(Note::OutOfMemory { killed }) => self.killed_for_memory += killed,
+                Ok(Note::Sandbox { mode, rights }) => self.sandbox = Some((mode, rights)),
+                Ok(Note::AnswerLost { .. }) | Err(_) => {}
+            },
+            Entry::Enter { .. }
+            | Entry::Intent { .. }
+            | Entry::Probe { .. }
+            | Entry::Outcome { .. }
+            | Entry::Verdict { .. }
+            | Entry::Ack { .. } => {}
+        }
+    }
+
+    /// A start begins: how did the one before it end?
+    fn end_of_a_start(&mut self, run: &Run) {
+        let left = self.left.take();
+        // One that had no task, or whose task was over, has nothing that it could have left.
+        if run.boot.number <= 1 || run.assignment.is_none() || matches!(run.state, Some(State::Reported)) {
+            return;
+        }
+        match left {
+            Some(Left::Parked) => self.starts.parked += 1,
+            Some(Left::Undelivered) => self.starts.undelivered += 1,
+            None => *self.starts.crashed.entry(run.open.map(|open| open.effect)).or_default() += 1,
+        }
+    }
+
+    /// The last state that holds what was done.
+    pub(super) fn reached<'a>(&'a self, run: &'a Run) -> Option<&'a State> {
+        self.concluded_in.as_ref().or(run.state.as_ref())
+    }
+
+    /// What was said of the last attempt of an effect that came to nothing and was to be tried again.
+    pub(super) fn last_miss(&self, effect: EffectName) -> Option<String> {
+        #[derive(Deserialize)]
+        #[serde(tag = "outcome", rename_all = "snake_case")]
+        enum Miss {
+            Retry {
+                cause: String,
+            },
+            #[serde(other)]
+            Other,
+        }
+        let body = self.misses.get(<&str>::from(effect))?;
+        match serde_json::from_str(body) {
+            Ok(Miss::Retry { cause }) => Some(cause).filter(|cause| !cause.is_empty()),
+            Ok(Miss::Other) | Err(_) => None,
+        }
+    }
+}
+
+fn version(body: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        version: String,
+    }
+    serde_json::from_str::<Body>(body).ok().map(|body| body.version)
+}

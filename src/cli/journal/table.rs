@@ -1,0 +1,235 @@
+//! The timeline for a terminal: a line a row, the starts set apart.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use runner_journal::{Entry, Finding, Row};
+
+use super::bodies::Bodies;
+use super::paint::{Look, Paint};
+use super::width::{USUAL, columns, cut, width};
+use super::words::{field, one_line, span, words};
+use crate::machine::Millis;
+
+/// The column for what a row is about: `pull_request #1234` fits.
+const WHAT: usize = 18;
+/// For what came of it: `taken_as_claimed` is the longest, and is cut.
+const RESULT: usize = 10;
+/// For how long it took: `59.9 s`, `12m05s`.
+const TOOK: usize = 7;
+
+/// How a timeline is laid out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    /// How many columns a line may have.
+    pub(super) columns: usize,
+    pub(super) paint: Paint,
+}
+
+impl Layout {
+    /// For standard output.
+    pub(super) fn of_stdout() -> Self {
+        Self {
+            columns: columns(),
+            paint: Paint::of_stdout(),
+        }
+    }
+
+    /// For a file, which is read anywhere.
+    pub(super) fn of_a_file() -> Self {
+        Self {
+            columns: USUAL,
+            paint: Paint::Plain,
+        }
+    }
+}
+
+/// A timeline, row by row.
+pub(super) struct Table<'a> {
+    bodies: &'a Bodies,
+    layout: Layout,
+    /// When the first row of the journal was written.
+    begun: Option<Millis>,
+    /// The start that the last line belongs to; 0 before the first line.
+    boot: u32,
+    /// The intent whose outcome has not come, and when it was written.
+    open: Option<(String, Millis)>,
+    /// Whether this start has said that it leaves the rest to the next one.
+    left: bool,
+    /// How wide row numbers are.
+    digits: usize,
+}
+
+impl<'a> Table<'a> {
+    /// A timeline of a journal whose first row was written at `begun`, where that is known, and whose last is `last`.
+    pub(super) fn new(bodies: &'a Bodies, layout: Layout, begun: Option<Millis>, last: u64) -> Self {
+        Self {
+            bodies,
+            layout,
+            begun,
+            boot: 0,
+            open: None,
+            left: false,
+            digits: last.to_string().len().max(4),
+        }
+    }
+
+    /// The names of the columns.
+    pub(super) fn head(&self, out: &mut dyn Write) -> io::Result<()> {
+        let faint = self.layout.paint.style(Look::Faint);
+        writeln!(
+            out,
+            "{faint}{:>digits$} {:>8}  {:<WHAT$} {:<RESULT$} {:>TOOK$}  details{faint:#}",
+            "row",
+            "time",
+            "what",
+            "result",
+            "took",
+            digits = self.digits
+        )
+    }
+
+    /// The next row.
+    pub(super) fn row(&mut self, row: &Row, out: &mut dyn Write) -> io::Result<()> {
+        let since = row.at_ms.saturating_sub(*self.begun.get_or_insert(row.at_ms));
+        if let Entry::Boot { body } = &row.entry {
+            let text = self.start(row, body.as_deref());
+            self.boot = row.boot;
+            self.left = false;
+            return self.rule(&format!("{:>1$} {2:>8}", row.seq, self.digits, span(since)), &text, out);
+        }
+        if self.boot != row.boot {
+            // The rows that begin in the middle of a start say which one.
+            self.boot = row.boot;
+            let blank = format!("{:>1$} {2:>8}", "", self.digits, "");
+            self.rule(&blank, &format!("start {}", row.boot), out)?;
+        }
+        let Line {
+            what,
+            result,
+            took,
+            detail,
+            look,
+        } = self.line(row);
+        let style = self.layout.paint.style(look);
+        let took = took.map(span).unwrap_or_default();
+        let what = padded(&one_line(&what, WHAT), WHAT);
+        let result = padded(&one_line(&result, RESULT), RESULT);
+        let mut text = format!("{:>digits$} {:>8}  ", row.seq, span(since), digits = self.digits);
+        let _ = write!(text, "{style}{what} {result}{style:#} {took:>TOOK$}  ");
+        let taken = self.digits + 1 + 8 + 2 + WHAT + 1 + RESULT + 1 + TOOK + 2;
+        text.push_str(&one_line(&detail, self.layout.columns.saturating_sub(taken)));
+        writeln!(out, "{}", text.trim_end())
+    }
+
+    /// What is said where a start of the runner begins.
+    fn start(&mut self, row: &Row, body: Option<&str>) -> String {
+        let version = body.and_then(|body| field(body, "version"));
+        let version = version.map(|version| format!(" · runner {}", one_line(&version, 40)));
+        let mut text = format!("start {}{}", row.boot, version.unwrap_or_default());
+        if self.boot > 0 && !self.left {
+            match &self.open {
+                Some((open, _)) => {
+                    let _ = write!(text, " · the one before ended in {open}");
+                }
+                None => text.push_str(" · the one before ended without a word"),
+            }
+        }
+        text
+    }
+
+    /// A line that sets a start apart.
+    fn rule(&self, lead: &str, text: &str, out: &mut dyn Write) -> io::Result<()> {
+        let strong = self.layout.paint.style(Look::Strong);
+        let room = self.layout.columns.saturating_sub(width(lead) + 2);
+        let text = cut(&format!("── {text} "), room);
+        let rest = "─".repeat(room.saturating_sub(width(&text)));
+        writeln!(out, "{lead}  {strong}{text}{rest}{strong:#}")
+    }
+
+    fn line(&mut self, row: &Row) -> Line {
+        let body = row.entry.body().map(|body| self.bodies.show(body));
+        let detail = body.as_deref().map(words).unwrap_or_default();
+        let said = |name: &str| body.as_deref().and_then(|body| field(body, name)).unwrap_or_default();
+        let line = |what: String, result: &str, look| Line {
+            what,
+            result: result.to_owned(),
+            took: None,
+            detail: detail.clone(),
+            look,
+        };
+        match &row.entry {
+            Entry::Boot { .. } => line("start".to_owned(), "", Look::Strong),
+            Entry::Enter { dst, .. } => line(format!("→ {dst}"), "", Look::Strong),
+            Entry::Intent { effect, attempt, .. } => {
+                self.open = Some((format!("{effect} #{attempt}"), row.at_ms));
+                let again = if *attempt > 1 { Look::Odd } else { Look::Faint };
+                line(format!("{effect} #{attempt}"), "…", again)
+            }
+            Entry::Probe {
+                effect,
+                attempt,
+                finding,
+                ..
+            } => {
+                if *finding != Finding::Done {
+                    self.open = None;
+                }
+                let found = match finding {
+                    Finding::Done => "was done",
+                    Finding::NotDone => "was not",
+                    Finding::Unknown => "unknown",
+                };
+                line(format!("{effect} #{attempt}"), found, Look::Odd)
+            }
+            Entry::Outcome {
+                effect,
+                attempt,
+                finding,
+                ..
+            } => {
+                let took = self.open.take().map(|(_, at)| row.at_ms.saturating_sub(at));
+                let look = match finding {
+                    Finding::Done => Look::Good,
+                    Finding::NotDone | Finding::Unknown => Look::Bad,
+                };
+                Line {
+                    took,
+                    ..line(format!("{effect} #{attempt}"), finding.into(), look)
+                }
+            }
+            Entry::Verdict { .. } => {
+                let event = said("event");
+                let look = if event == "completed" { Look::Good } else { Look::Bad };
+                line("verdict".to_owned(), &event, look)
+            }
+            Entry::Ack { .. } => Line {
+                detail: said("ack"),
+                ..line("acknowledged".to_owned(), "", Look::Plain)
+            },
+            Entry::Note { .. } => {
+                let note = said("note");
+                self.left |= matches!(note.as_str(), "parked" | "undelivered");
+                line("note".to_owned(), "", Look::Plain)
+            }
+        }
+    }
+}
+
+/// A row in words.
+struct Line {
+    what: String,
+    result: String,
+    took: Option<Millis>,
+    detail: String,
+    look: Look,
+}
+
+/// So many columns wide, whatever is in it.
+fn padded(text: &str, columns: usize) -> String {
+    let room = columns.saturating_sub(width(text));
+    format!("{text}{}", " ".repeat(room))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! What a timeline looks like, in columns and colour.
+
+use runner_journal::{Hash, Kind};
+
+use super::super::lived::Lived;
+use super::*;
+use crate::machine::{Ack, EffectName, Trouble};
+use crate::redact::Redactor;
+
+fn printed(lived: &Lived, columns: usize, paint: Paint) -> String {
+    let (_directory, post_mortem) = lived.post_mortem();
+    let bodies = Bodies::Redacted(Redactor::new());
+    let mut out = Vec::new();
+    let mut table = Table::new(&bodies, Layout { columns, paint }, None, post_mortem.summary.rows);
+    table.head(&mut out).unwrap();
+    post_mortem.each(|row| table.row(row, &mut out)).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// A life with a crash, a retry, a park and others' words.
+fn eventful() -> Lived {
+    Lived::up_to(EffectName::Clone)
+        .tries_again(EffectName::Clone, Trouble::Unreachable, "connection refused")
+        .crashes_in(EffectName::Clone)
+        .clones()
+        .parks_and_boots()
+        .runs_the_agent_that_says("界界界界界界界界界界界界界界界界界界界界 e\u{301}e\u{301} \u{1b}[31m\u{202e}")
+        .hands_over()
+        .pushes()
+        .opens_it()
+        .concludes()
+        .reports(Ack::Accepted)
+}
+
+#[test]
+fn a_timeline_fits_its_columns_whatever_is_in_it_and_uses_what_there_is() {
+    let widest = |columns| {
+        let text = printed(&eventful(), columns, Paint::Plain);
+        assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text}");
+        let widths: Vec<usize> = text.lines().map(width).collect();
+        assert!(widths.iter().all(|width| *width <= columns), "{columns}: {text}");
+        widths.into_iter().max().unwrap()
+    };
+    assert_eq!(widest(80), 80);
+    assert_eq!(widest(132), 132);
+    // The columns themselves need this much.
+    widest(64);
+}
+
+#[test]
+fn starts_are_set_apart_and_crashes_and_retries_are_there_to_see() {
+    let text = printed(&eventful(), 80, Paint::Plain);
+    let starts: Vec<&str> = text.lines().filter(|line| line.contains("── start")).collect();
+    assert_eq!(starts.len(), 3, "{text}");
+    assert!(starts[0].contains("── start 1 · runner "), "{text}");
+    assert!(starts[1].contains("the one before ended in clone #2"), "{text}");
+    assert!(!starts[2].contains("the one before"), "it was parked: {text}");
+    let line = |needle: &str| {
+        text.lines()
+            .find(|line| line.contains(needle))
+            .unwrap_or_else(|| panic!("{needle}: {text}"))
+    };
+    assert!(
+        line("connection refused").contains("clone #1           not_done     2.0 s"),
+        "{text}"
+    );
+    assert!(line("was not").contains("clone #2 "), "{text}");
+    assert!(line("verdict").contains("completed"), "{text}");
+    assert!(line("→ Cloned").ends_with("→ Cloned"), "{text}");
+}
+
+#[test]
+fn colour_is_said_in_words_too_and_takes_no_columns() {
+    let plain = printed(&eventful(), 100, Paint::Plain);
+    let coloured = printed(&eventful(), 100, Paint::Coloured);
+    assert!(
+        coloured.contains("\u{1b}[32m") && coloured.contains("\u{1b}[31m"),
+        "{coloured}"
+    );
+    let stripped = anstream::adapter::strip_str(&coloured).to_string();
+    let ends = |text: &str| text.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>();
+    assert_eq!(ends(&stripped), ends(&plain));
+}
+
+#[test]
+fn rows_from_the_middle_say_which_start_they_are_of_and_keep_the_time_since_the_first() {
+    let bodies = Bodies::AsStored;
+    let layout = Layout {
+        columns: 80,
+        paint: Paint::Plain,
+    };
+    let mut table = Table::new(&bodies, layout, Some(1_000), 123_456);
+    let row = Row {
+        seq: 123_456,
+        boot: 7,
+        at_ms: 3_000,
+        entry: Entry::Note { body: "{}".to_owned() },
+        prev: Hash::ZERO,
+        hash: Hash::ZERO,
+    };
+    assert_eq!(row.entry.kind(), Kind::Note);
+    let mut out = Vec::new();
+    table.row(&row, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains("── start 7 ──"), "{text}");
+    assert_eq!(lines[1], "123456    2.0 s  note");
+}
