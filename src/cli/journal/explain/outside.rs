@@ -13,7 +13,13 @@ pub(super) fn sentences(facts: &Facts<'_>) -> Vec<String> {
         .flatten()
         .collect();
     if !facts.is_pushed() && !may_be_pushed(facts) {
-        said.push("The journal shows no push and no pull request.".to_owned());
+        let shown = if facts.findings.problems.is_empty() {
+            "The journal shows no push and no pull request."
+        } else {
+            // Rows after what is missing are not followed, and may show both.
+            "Of a push or a pull request, the rows before the damage show nothing; look at the rows after it."
+        };
+        said.push(shown.to_owned());
     }
     said
 }

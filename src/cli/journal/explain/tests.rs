@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use runner_journal::Problem;
 use strum::IntoEnumIterator;
 
 use super::super::lived::Lived;
@@ -127,6 +128,16 @@ fn what_is_said_of_each_failure_and_of_each_other_end_is_as_it_was_read_by_a_per
         assert_eq!(*now, then, "UPDATE_DOCS=1 writes it anew, if it is meant");
     }
     assert_eq!(told.len(), kept.len(), "each has its snapshot, and no other is there");
+}
+
+#[test]
+fn of_a_damaged_journal_nothing_is_said_about_what_came_after_the_damage() {
+    let (_directory, mut post_mortem) = Lived::up_to(EffectName::Clone).post_mortem();
+    assert!(printed(&post_mortem).contains("The journal shows no push"));
+    post_mortem.summary.problems.push(Problem::Missing { from: 14, to: 14 });
+    let text = printed(&post_mortem).replace('\n', " ");
+    assert!(!text.contains("The journal shows no push"), "{text}");
+    assert!(text.contains("the rows before the damage"), "{text}");
 }
 
 #[test]
