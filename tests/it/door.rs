@@ -229,7 +229,7 @@ async fn measures(door: &str, boot: u32) {
     if boot == 1 {
         let attempts = "runner_effect_attempts_total{effect=\"token\",result=\"done\"} 1";
         assert!(lines.contains(&attempts), "{text}");
-        let durations = "runner_effect_duration_seconds_count{effect=\"clone\"} 1";
+        let durations = "runner_effect_duration_seconds_count{effect=\"clone\",result=\"done\"} 1";
         assert!(lines.contains(&durations), "{text}");
     }
 }
