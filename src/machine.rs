@@ -36,4 +36,4 @@ pub use work::{CommandEnd, CommandRun, Cut, Effort, Left, Next, Progress};
     clippy::wildcard_enum_match_arm,
     reason = "a plan that is not the expected one is shown, whatever it is"
 )]
-mod tests;
+pub(crate) mod tests;

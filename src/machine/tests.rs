@@ -18,7 +18,8 @@ mod oracle;
 mod patience;
 mod work;
 
-fn policy() -> Policy {
+/// The settings as they are by default, without set-up and check.
+pub(crate) fn policy() -> Policy {
     Policy {
         api_patience_ms: 600_000,
         agent_attempts: 2,

@@ -7,10 +7,11 @@ use tempfile::TempDir;
 
 use super::post_mortem::PostMortem;
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
+use crate::machine::tests::policy;
 use crate::machine::{
-    Ack, AgentReport, Archiving, Assignment, Checkout, CommandEnd, CommandRun, Cut, EffectName, Effort, Event, Fact,
-    Failure, Finding, Handover, Left, Millis, NoChanges, Note, OnTerm, Outcome, Plan, Policy, PullRequest, Run,
-    Situation, Stopping, TokenFacts, Trouble, Verdict, plan, transition,
+    Ack, AgentReport, Assignment, Checkout, CommandEnd, CommandRun, Cut, EffectName, Effort, Event, Fact, Failure,
+    Finding, Handover, Left, Millis, NoChanges, Note, Outcome, Plan, Policy, PullRequest, Run, Situation, Stopping,
+    TokenFacts, Trouble, Verdict, plan, transition,
 };
 use crate::record;
 use crate::task::Task;
@@ -380,24 +381,5 @@ fn command(end: CommandEnd) -> CommandRun {
         end,
         ran_ms: 8_000,
         output: "test result: FAILED".to_owned(),
-    }
-}
-
-/// The settings as they are by default, without set-up and check.
-pub(in crate::cli) fn policy() -> Policy {
-    Policy {
-        api_patience_ms: 600_000,
-        agent_attempts: 2,
-        agent_timeout_ms: 1_500_000,
-        agent_budget_micro_usd: 10_000_000,
-        agent_max_turns: 50,
-        agent_sessions: true,
-        task_timeout_ms: None,
-        setup: false,
-        check: false,
-        max_boots: 5,
-        no_changes: NoChanges::Fail,
-        on_term: OnTerm::Report,
-        archive: Archiving::Off,
     }
 }

@@ -168,8 +168,9 @@ fn noun(effect: EffectName) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::journal::lived::{Lived, policy};
+    use crate::cli::journal::lived::Lived;
     use crate::cli::journal::width::width;
+    use crate::machine::tests::policy;
 
     fn at(lived: &Lived, effect: EffectName, policy: &Policy) -> View {
         let mut view = View::default();
