@@ -90,17 +90,30 @@ impl Chromium {
             events: Vec::new(),
             _profile: profile,
         };
-        let target = browser.call("Target.createTarget", &json!({"url": "about:blank"}));
-        let attached = browser.call(
-            "Target.attachToTarget",
-            &json!({"targetId": target["targetId"], "flatten": true}),
-        );
+        // The tab that it starts with, not one more: of two, one is in the background, and of a tab there no frame is
+        // ever made, so that its picture is waited for without end.
+        let target = browser.first_page();
+        let attached = browser.call("Target.attachToTarget", &json!({"targetId": target, "flatten": true}));
         browser.session = Some(attached["sessionId"].as_str().unwrap().to_owned());
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.call(&format!("{domain}.enable"), &json!({}));
         }
         browser.screen(1280, 900);
         browser
+    }
+
+    /// The tab that it starts with.
+    fn first_page(&mut self) -> Value {
+        let begun = Instant::now();
+        loop {
+            let targets = self.call("Target.getTargets", &json!({}));
+            let mut targets = targets["targetInfos"].as_array().unwrap().iter();
+            if let Some(page) = targets.find(|target| target["type"] == "page") {
+                return page["targetId"].clone();
+            }
+            assert!(begun.elapsed() < NEVER, "the browser has no page");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// Calls a method of the protocol, and gives its result.
@@ -219,6 +232,7 @@ impl Chromium {
             "[document.documentElement.clientWidth, document.querySelector({until:?}).getBoundingClientRect().top + scrollY]"
         ));
         let clip = json!({"x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1});
+        self.call("Page.bringToFront", &json!({}));
         let taken = self.call(
             "Page.captureScreenshot",
             &json!({"format": "png", "clip": clip, "captureBeyondViewport": true}),
