@@ -101,7 +101,7 @@ fn rows(name: &str) -> Result<Vec<(Run, Event, Head)>> {
     fs::write(&path, zstd::decode_all(packed.as_slice())?)?;
     let snapshot = Snapshot::take(&path)?;
     let mut rows = Vec::new();
-    snapshot.read(|row| rows.push(row.clone()))?;
+    snapshot.read(|row| rows.push(row))?;
     let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
     let mut run = Run::default();
     let mut events = Vec::new();

@@ -30,7 +30,7 @@ fn replay(name: &str) -> Result<()> {
     fs::write(&path, zstd::decode_all(packed.as_slice())?)?;
     let snapshot = Snapshot::take(&path)?;
     let mut rows = Vec::new();
-    let summary = snapshot.read(|row| rows.push(row.clone()))?;
+    let summary = snapshot.read(|row| rows.push(row))?;
     assert!(summary.whole());
     let blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
     let mut times = Vec::new();

@@ -31,6 +31,7 @@ mod values;
 
 use directory::Access;
 pub use directory::Directory;
+pub(crate) use directory::could_be_written;
 pub use error::ConfigError;
 pub(crate) use values::one_of;
 use values::{

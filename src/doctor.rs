@@ -2,6 +2,7 @@
 //! opened, no address bound, and nothing sent off the machine but what [`Reach`] names.
 
 mod agent;
+mod archive;
 mod certificates;
 mod clock;
 mod directories;
@@ -57,6 +58,8 @@ pub enum CheckName {
     Workspace,
     /// Where the token is sealed.
     SealKey,
+    /// Where the archive goes, where one is asked for.
+    Archive,
     /// Whom TLS trusts.
     Certificates,
     /// Whether the clock can be right.
@@ -173,12 +176,9 @@ pub fn examine(settings: &Settings, reach: &Reach, env: &dyn Fn(&str) -> Option<
         limits::check(),
     ]);
     checks.extend(directories::checks(&here));
-    checks.extend([
-        directories::seal_key(&here),
-        certificates::check(&here),
-        clock::check(),
-        listen::check(&here),
-    ]);
+    checks.push(directories::seal_key(&here));
+    checks.extend(archive::check(&here));
+    checks.extend([certificates::check(&here), clock::check(), listen::check(&here)]);
     checks.extend(reach.checks(&here));
     Report::of(checks)
 }

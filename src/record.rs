@@ -406,6 +406,28 @@ pub fn step(
     Ok(Some(event))
 }
 
+/// The payload that a row's replay will ask for, where it does.
+pub fn blob_of(entry: &Entry) -> Option<Hash> {
+    let Entry::Outcome {
+        effect,
+        body: Some(body),
+        ..
+    } = entry
+    else {
+        return None;
+    };
+    // Bodies are read once: of the one effect that brings a payload, twice.
+    if effect != <&str>::from(EffectName::Data) {
+        return None;
+    }
+    match serde_json::from_str(body) {
+        Ok(OutcomeBody::Done {
+            fact: FactBody::Data { sha256, .. },
+        }) => Some(sha256),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 fn named(effect: &str) -> Result<EffectName, RowError> {
     effect.parse().map_err(|_| RowError::UnknownName(effect.to_owned()))
 }

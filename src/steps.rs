@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::Client;
 use url::Url;
 
-use crate::adapters::agent::{Activity, Agent};
+use crate::adapters::agent::{Agent, Seen};
 use crate::adapters::api::{ApiError, TaskApi};
 use crate::adapters::archive::Destination;
 use crate::adapters::git::{Author, GitError, PrivateRepository};
@@ -49,7 +49,7 @@ mod tree;
 pub use prompt::{DumpError, Told};
 
 /// Who is told what the agent is doing.
-pub type Watch = Arc<dyn Fn(&Activity) + Send + Sync>;
+pub type Watch = Arc<dyn Fn(&Seen) + Send + Sync>;
 
 /// The outside world as the settings have it.
 pub struct World {

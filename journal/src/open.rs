@@ -281,8 +281,8 @@ fn verify(conn: &Connection, schema: &'static Schema, machine: &Machine) -> Resu
     }
     let mut walk = Walk::new(schema, name, edges);
     let mut rows = Vec::new();
-    tables::read_rows(conn, &mut walk, Cited::Looked, &mut |row| rows.push(row.clone())).map_err(sqlite)?;
-    walk.end(&mut |row| rows.push(row.clone()));
+    tables::read_rows(conn, &mut walk, Cited::Looked, &mut |row| rows.push(row)).map_err(sqlite)?;
+    walk.end(&mut |row| rows.push(row));
     refuse(std::mem::take(&mut walk.problems).into_list())?;
     Ok((walk, rows))
 }

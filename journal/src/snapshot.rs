@@ -152,7 +152,7 @@ impl Snapshot {
     /// it follows the row before, it is legal, and the next row does not contradict it.
     ///
     /// A row that was changed is left out, and those after it still verify. After a break in the chain none does.
-    pub fn read(&self, each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
+    pub fn read(&self, each: impl FnMut(Row)) -> Result<Summary, ReadError> {
         self.walk(1, Cited::Trusted, each)
     }
 
@@ -161,7 +161,7 @@ impl Snapshot {
     ///
     /// What comes before them is not looked at, so a rule about earlier rows is not judged. How many these are is
     /// [`Summary::unchecked`].
-    pub fn read_last(&self, rows: NonZeroU64, mut each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
+    pub fn read_last(&self, rows: NonZeroU64, mut each: impl FnMut(Row)) -> Result<Summary, ReadError> {
         let last = read_or_damaged(tables::last_seq(&self.conn), |cause| Problem::Unreadable {
             from: 1,
             cause,
@@ -188,7 +188,7 @@ impl Snapshot {
 
     /// The same for the rows from this one on. What the first of them follows is not looked at, so a caller that goes on
     /// where it stopped holds the row that it had last against the one that it gets first.
-    pub fn read_from(&self, seq: u64, each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
+    pub fn read_from(&self, seq: u64, each: impl FnMut(Row)) -> Result<Summary, ReadError> {
         let summary = self.walk(seq, Cited::Trusted, each)?;
         let unchecked = seq.saturating_sub(1);
         Ok(Summary { unchecked, ..summary })
@@ -196,7 +196,7 @@ impl Snapshot {
 
     /// The rows that say where the journal is: the first one, those that enter a state, the verdict and its
     /// acknowledgement. Each is held against its own hash and nothing else; one that is not right is left out.
-    pub fn landmarks(&self, each: impl FnMut(&Row)) -> Result<(), ReadError> {
+    pub fn landmarks(&self, each: impl FnMut(Row)) -> Result<(), ReadError> {
         let (Ok(machine), Some(form)) = (&self.machine, self.form()?) else {
             return Ok(());
         };
@@ -217,7 +217,7 @@ impl Snapshot {
         }
     }
 
-    fn walk(&self, from: u64, cited: Cited, mut each: impl FnMut(&Row)) -> Result<Summary, ReadError> {
+    fn walk(&self, from: u64, cited: Cited, mut each: impl FnMut(Row)) -> Result<Summary, ReadError> {
         // SQLite looks at a page when it loads it, and at no page that it still has: without this, a second reading of
         // a damaged file could tell rows that the first did not.
         self.conn

@@ -113,7 +113,7 @@ pub(crate) fn read_rows(
     conn: &Connection,
     walk: &mut Walk,
     cited: Cited,
-    each: &mut impl FnMut(&Row),
+    each: &mut impl FnMut(Row),
 ) -> rusqlite::Result<()> {
     let result = stream_rows(conn, walk, cited, each);
     match result {
@@ -127,7 +127,7 @@ pub(crate) fn read_rows(
     }
 }
 
-fn stream_rows(conn: &Connection, walk: &mut Walk, cited: Cited, each: &mut impl FnMut(&Row)) -> rusqlite::Result<()> {
+fn stream_rows(conn: &Connection, walk: &mut Walk, cited: Cited, each: &mut impl FnMut(Row)) -> rusqlite::Result<()> {
     let mut cited = cited;
     let mut statement = conn.prepare(&walk.select())?;
     let mut rows = statement.query([])?;
@@ -176,7 +176,7 @@ pub(crate) fn landmarks(
     conn: &Connection,
     form: &Form,
     machine: &str,
-    mut each: impl FnMut(&Row),
+    mut each: impl FnMut(Row),
 ) -> rusqlite::Result<()> {
     let mut statement = conn.prepare(&form.select_landmarks())?;
     let mut rows = statement.query([])?;
@@ -185,7 +185,7 @@ pub(crate) fn landmarks(
             && hash == right
             && let Ok(row) = columns.row(hash)
         {
-            each(&row);
+            each(row);
         }
     }
     Ok(())

@@ -98,7 +98,7 @@ impl Walk {
     }
 
     /// Takes the next row up; calls back with the one before, if that one is good.
-    pub(crate) fn step(&mut self, read: &Read<'_>, each: &mut impl FnMut(&Row)) -> Next {
+    pub(crate) fn step(&mut self, read: &Read<'_>, each: &mut impl FnMut(Row)) -> Next {
         let seq = match read {
             Read::Columns { columns, .. } => columns.seq,
             Read::Mistyped(seq, _) => *seq,
@@ -146,7 +146,7 @@ impl Walk {
     }
 
     /// No more rows: calls back with the last one, if it is good. Rows that verify, and where they end.
-    pub(crate) fn end(&mut self, each: &mut impl FnMut(&Row)) -> (u64, Head) {
+    pub(crate) fn end(&mut self, each: &mut impl FnMut(Row)) -> (u64, Head) {
         self.release(each);
         (self.good, self.head)
     }
@@ -161,18 +161,18 @@ impl Walk {
         self.past.boot
     }
 
-    fn release(&mut self, each: &mut impl FnMut(&Row)) {
+    fn release(&mut self, each: &mut impl FnMut(Row)) {
         if let Some(row) = self.held.take() {
             self.good += 1;
             self.head = Head {
                 seq: row.seq,
                 hash: row.hash,
             };
-            each(&row);
+            each(row);
         }
     }
 
-    fn altered(&mut self, seq: u64, before: [Option<Hash>; 2], each: &mut impl FnMut(&Row)) {
+    fn altered(&mut self, seq: u64, before: [Option<Hash>; 2], each: &mut impl FnMut(Row)) {
         self.release(each);
         self.problems.push(Problem::Altered { from: seq, to: seq });
         self.before = before;

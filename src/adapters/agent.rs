@@ -25,7 +25,7 @@ use thiserror::Error;
 use crate::adapters::model::Access;
 use crate::ids::SessionId;
 
-pub use activity::{Activity, ToolResult};
+pub use activity::{Activity, Seen, ToolResult};
 pub use claude::{Claude, MEASURED_WITH};
 pub use command::shell;
 pub use judge::{AgentTrouble, Judgement, judge};

@@ -13,6 +13,7 @@ use replay::Replay;
 use tail::Tail;
 use verify::Verify;
 
+mod beside;
 mod bodies;
 mod bundle;
 mod chronicle;

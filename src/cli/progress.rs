@@ -11,7 +11,7 @@ use runner_journal::Head;
 use super::journal::paint::{Look, Paint};
 use super::journal::width::columns_of;
 use super::journal::words::{one_line, span};
-use crate::adapters::agent::Activity;
+use crate::adapters::agent::{Activity, Seen};
 use crate::driver::Observe;
 use crate::machine::{EffectName, Event, Fact, Finding, Millis, Note, Outcome, Policy, Run};
 use crate::redact::Redactor;
@@ -68,7 +68,11 @@ impl Progress {
     /// Says what the agent is doing.
     pub(super) fn watch(&self) -> Watch {
         let progress = self.clone();
-        Arc::new(move |activity| progress.agent(activity))
+        Arc::new(move |seen| match seen {
+            Seen::Does(activity) => progress.agent(activity),
+            Seen::Turns(turns) => lock(&progress.shown).view.has_taken_turns(*turns),
+            Seen::Spent(spent) => lock(&progress.shown).view.has_spent(spent.micros()),
+        })
     }
 
     /// Ends the display.

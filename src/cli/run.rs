@@ -416,7 +416,7 @@ fn result(body: &str) -> Option<String> {
 fn history(journal: &Path) -> Option<History> {
     let snapshot = runner_journal::Snapshot::take(journal).ok()?;
     let mut rows = Vec::new();
-    snapshot.read(|row| rows.push(row.clone())).ok()?;
+    snapshot.read(|row| rows.push(row)).ok()?;
     record::replay(&rows, |hash| snapshot.blob(hash).ok().flatten()).ok()
 }
 

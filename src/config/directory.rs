@@ -83,8 +83,8 @@ impl Directory<'_> {
     }
 }
 
-/// Whether a directory is there and can be written, or could be made where its nearest ancestor is.
-fn could_be_written(path: &Path) -> std::io::Result<()> {
+/// Whether a directory is there and can be written, or could be made where its nearest ancestor is. Makes nothing.
+pub(crate) fn could_be_written(path: &Path) -> std::io::Result<()> {
     use nix::unistd::{AccessFlags, access};
     let path = std::path::absolute(path)?;
     let there = path.ancestors().find_map(|dir| match std::fs::metadata(dir) {

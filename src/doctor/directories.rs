@@ -14,9 +14,9 @@ use crate::config::Directory;
 use crate::survival::{Loss, Place, Sealed, Survives};
 
 /// What a directory should have free.
-struct Floor {
-    bytes: u64,
-    inodes: u64,
+pub(super) struct Floor {
+    pub(super) bytes: u64,
+    pub(super) inodes: u64,
 }
 
 /// The journal, the private repository and transcripts.
@@ -104,18 +104,18 @@ fn there(directory: &Path) -> &Path {
 }
 
 /// A directory that can be used: how much room it has, and what it survives.
-fn room(name: CheckName, place: &Place, floor: &Floor, losses: &[Loss]) -> Check {
-    let path = place.directory.as_path();
-    let is = match fs::metadata(path) {
-        Ok(found) => format!("{:04o}, of uid {}", found.permissions().mode() & 0o7777, found.uid()),
-        Err(_) => "can be made".to_owned(),
-    };
-    let mut found = vec![
-        format!("{}: {is}", path.display()),
-        format!("{}, {}", place.on, survives(place.survives)),
-    ];
-    let mut hints = Vec::new();
-    if let Ok(file_system) = statvfs(there(path)) {
+/// The room that a file system has.
+pub(super) struct Room {
+    /// What is free, in words.
+    pub(super) free: String,
+    /// What should be, where it is less.
+    pub(super) wanted: Option<String>,
+}
+
+impl Room {
+    /// Of the file system that a directory is on, or would be made on; none where that cannot be asked.
+    pub(super) fn at(path: &Path, floor: &Floor) -> Option<Self> {
+        let file_system = statvfs(there(path)).ok()?;
         let bytes = file_system
             .blocks_available()
             .saturating_mul(file_system.fragment_size());
@@ -127,14 +127,28 @@ fn room(name: CheckName, place: &Place, floor: &Floor, losses: &[Loss]) -> Check
         } else {
             String::new()
         };
-        found.push(format!("{}{inodes_free} free", BinaryBytes(bytes)));
-        if bytes < floor.bytes || (counted && inodes < floor.inodes) {
-            hints.push(format!(
-                "make room: {} and {} inodes",
-                BinaryBytes(floor.bytes),
-                floor.inodes
-            ));
-        }
+        let short = bytes < floor.bytes || (counted && inodes < floor.inodes);
+        Some(Self {
+            free: format!("{}{inodes_free} free", BinaryBytes(bytes)),
+            wanted: short.then(|| format!("make room: {} and {} inodes", BinaryBytes(floor.bytes), floor.inodes)),
+        })
+    }
+}
+
+fn room(name: CheckName, place: &Place, floor: &Floor, losses: &[Loss]) -> Check {
+    let path = place.directory.as_path();
+    let is = match fs::metadata(path) {
+        Ok(found) => format!("{:04o}, of uid {}", found.permissions().mode() & 0o7777, found.uid()),
+        Err(_) => "can be made".to_owned(),
+    };
+    let mut found = vec![
+        format!("{}: {is}", path.display()),
+        format!("{}, {}", place.on, survives(place.survives)),
+    ];
+    let mut hints = Vec::new();
+    if let Some(Room { free, wanted }) = Room::at(path, floor) {
+        found.push(free);
+        hints.extend(wanted);
     }
     for loss in losses.iter().filter(|loss| loss.place == *place) {
         found.push(format!("{}: {}", loss.lost, loss.then));

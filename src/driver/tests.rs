@@ -391,7 +391,7 @@ impl Bench {
         let mut rows = Vec::new();
         let summary = snapshot.verify(None).unwrap();
         assert!(summary.whole(), "{:?}", summary.problems);
-        snapshot.read(|row| rows.push(row.clone())).unwrap();
+        snapshot.read(|row| rows.push(row)).unwrap();
         record::replay(&rows, |hash| snapshot.blob(hash).unwrap()).unwrap()
     }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::prompt::{self, Told};
@@ -12,9 +13,9 @@ use super::tree::Found;
 use super::{World, failed, lost, or_outcome, tree};
 use crate::adapters::agent::{
     self, Agent, AgentKind, AgentReport as Said, Bounds, Claude, Conversation, Haste, MicroUsd, Order, Place,
-    PrepareError, Standing, Start, Surroundings,
+    PrepareError, Seen, Standing, Start, Surroundings,
 };
-use crate::adapters::model::{Proxy, Spent};
+use crate::adapters::model::{Metered, Proxy, Spent};
 use crate::cgroup::{Membership, Memory};
 use crate::config::{AgentChoice, Settings};
 use crate::crash::{self, CrashPoint, Inside};
@@ -191,9 +192,11 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     };
     let kind = world.agent.kind();
     let (watch, forwarder) = (world.watch.clone(), world.forwarder.clone());
-    let on_activity = move |activity| {
-        watch(&activity);
-        forwarder.activity(&activity);
+    let see = move |seen| {
+        watch(&seen);
+        if let Seen::Does(activity) = &seen {
+            forwarder.activity(activity);
+        }
     };
     let end = agent::run(
         kind,
@@ -201,7 +204,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
         &files.transcript,
         bounds,
         stop,
-        on_activity,
+        see,
         world.redactor.clone(),
     )
     .await;
@@ -254,7 +257,13 @@ async fn model_proxy(world: &World, run: &AgentRun, files: &Files) -> Result<Opt
         world.redactor.clone(),
     );
     let proxy = proxy.await.map_err(|error| not_started(&error.to_string()))?;
-    proxy.tell(world.metrics.model_watch());
+    let (count, watch) = (world.metrics.model_watch(), world.watch.clone());
+    proxy.tell(Arc::new(move |metered| {
+        count(metered);
+        if let Metered::Ended(request) = metered {
+            watch(&Seen::Spent(request.spent));
+        }
+    }));
     Ok(Some(proxy))
 }
 

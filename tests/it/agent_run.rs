@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use runner::adapters::agent::{
-    Activity, AgentEnd, AgentKind, Bounds, EndedBy, Haste, Judgement, Order, Probe, RunError, probe, run,
+    Activity, AgentEnd, AgentKind, Bounds, EndedBy, Haste, Judgement, Order, Probe, RunError, Seen, probe, run,
 };
 use runner::process::{Exit, Input, Launch, Stopped};
 use runner::redact::Redactor;
@@ -52,6 +52,15 @@ impl Room {
     }
 
     async fn run(&self, kind: AgentKind, script: &str, bounds: Bounds) -> (AgentEnd<()>, Vec<Activity>) {
+        let (end, seen) = self.watched(kind, script, bounds).await;
+        let did = seen.into_iter().filter_map(|seen| match seen {
+            Seen::Does(activity) => Some(activity),
+            Seen::Turns(_) | Seen::Spent(_) => None,
+        });
+        (end, did.collect())
+    }
+
+    async fn watched(&self, kind: AgentKind, script: &str, bounds: Bounds) -> (AgentEnd<()>, Vec<Seen>) {
         let mut seen = Vec::new();
         let (launch, transcript) = (self.launch(script), self.path("transcript"));
         let end = run(
@@ -60,9 +69,7 @@ impl Room {
             &transcript,
             bounds,
             pending(),
-            |activity| {
-                seen.push(activity);
-            },
+            |one| seen.push(one),
             Redactor::new(),
         );
         (end.await.unwrap(), seen)
@@ -83,7 +90,7 @@ impl Room {
 async fn what_an_agent_prints_is_its_transcript_and_the_probe_finds_the_same_end() {
     let room = Room::new();
     let script = "cat \"$FIXTURES/success.jsonl\"; echo trouble >&2";
-    let (end, seen) = room.run(AgentKind::Claude, script, Bounds::new(NEVER)).await;
+    let (end, seen) = room.watched(AgentKind::Claude, script, Bounds::new(NEVER)).await;
     assert_eq!(end.by, EndedBy::Itself);
     assert_eq!(end.stderr, "trouble\n");
     assert_eq!(
@@ -92,9 +99,15 @@ async fn what_an_agent_prints_is_its_transcript_and_the_probe_finds_the_same_end
     );
     assert!(
         seen.iter()
-            .any(|activity| matches!(activity, Activity::Tool { name, .. } if name == "Write")),
+            .any(|seen| matches!(seen, Seen::Does(Activity::Tool { name, .. }) if name == "Write")),
         "{seen:?}"
     );
+    // Told until its result counts them, which is when this reads both at once.
+    let mut turns = seen.iter().filter_map(|seen| match seen {
+        Seen::Turns(turns) => Some(*turns),
+        Seen::Does(_) | Seen::Spent(_) => None,
+    });
+    assert_eq!(turns.next_back(), end.judgement.report().turns, "{seen:?}");
     let Probe::Finished { judgement, ended } = room.probe(AgentKind::Claude) else {
         panic!("not finished");
     };

@@ -72,7 +72,7 @@ pub(crate) fn thaw(name: &str) -> (tempfile::TempDir, PathBuf) {
 
 fn rows(snapshot: &Snapshot) -> Vec<Row> {
     let mut rows = Vec::new();
-    let summary = snapshot.read(|row| rows.push(row.clone())).unwrap();
+    let summary = snapshot.read(|row| rows.push(row)).unwrap();
     assert_eq!(summary.problems, vec![]);
     rows
 }

@@ -86,7 +86,7 @@ fn lines_of(screen: &vt100::Screen) -> String {
 }
 
 /// What an agent says that means no good, in Claude's stream format.
-const SAYS: &str = r#"cat > /dev/null; say() { printf '{"type":"assistant","message":{"content":[{"type":"text","text":"%s"}]}}\n' "$1"; }; say 'I look around'; say '\u001b[2J\u001b[H\u202egone ghp_0123456789abcdefghijABCDEFGHIJ012345 and a long rest that no terminal has room for'; "#;
+const SAYS: &str = r#"cat > /dev/null; say() { printf '{"type":"assistant","message":{"id":"%s","content":[{"type":"text","text":"%s"}]}}\n' "$1" "$1"; }; say 'I look around'; say '\u001b[2J\u001b[H\u202egone ghp_0123456789abcdefghijABCDEFGHIJ012345 and a long rest that no terminal has room for'; "#;
 /// Until it is let go on.
 const WAITS: &str = "until [ -e \"$HOME/go\" ]; do sleep 0.02; done; ";
 
@@ -119,6 +119,10 @@ fn on_a_terminal_the_step_the_agents_action_and_what_is_to_come_are_in_place_bel
             panic!("{shown}");
         };
         assert!(now.contains("the agent is at work"), "{shown}");
+        if columns > 80 {
+            // What it said it said in two answers of its model.
+            assert!(now.contains("2 of 50 turns · 2 actions"), "{shown}");
+        }
         assert!(action.trim_start().starts_with("agent: \\u{1b}[2J"), "{shown}");
         assert!(
             to_come.trim_start().starts_with("then: take-over, push, report"),

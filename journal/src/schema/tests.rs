@@ -71,7 +71,7 @@ fn read(path: &Path, known: Known) -> (u32, Vec<Row>) {
     let summary = snapshot.verify(None).unwrap();
     assert_eq!(summary.problems, vec![]);
     let mut rows = Vec::new();
-    snapshot.read(|row| rows.push(row.clone())).unwrap();
+    snapshot.read(|row| rows.push(row)).unwrap();
     (snapshot.schema(), rows)
 }
 
@@ -209,7 +209,7 @@ fn a_journal_of_tomorrow_is_read_today_by_its_own_hashes_and_it_is_said() {
     let summary = snapshot.verify(Some(head.hash)).unwrap();
     assert_eq!((summary.rows, summary.head, &summary.problems), (8, head, &vec![]));
     let mut today = Vec::new();
-    snapshot.read(|row| today.push(row.clone())).unwrap();
+    snapshot.read(|row| today.push(row)).unwrap();
     assert_eq!(today, rows);
     let mut landmarks = Vec::new();
     snapshot.landmarks(|row| landmarks.push(row.seq)).unwrap();

@@ -137,10 +137,7 @@ fn journal_in(root: &Path) -> PathBuf {
 
 fn rows_in(path: &Path) -> Vec<Row> {
     let mut rows = Vec::new();
-    let summary = Snapshot::take(path)
-        .unwrap()
-        .read(|row| rows.push(row.clone()))
-        .unwrap();
+    let summary = Snapshot::take(path).unwrap().read(|row| rows.push(row)).unwrap();
     assert_eq!(summary.problems, vec![]);
     rows
 }
@@ -251,7 +248,7 @@ fn reopen(image: &Image, recording: &Recording, floor: Head, what: &str) {
     match Snapshot::take(&path) {
         Ok(snapshot) => {
             let mut read = Vec::new();
-            snapshot.read(|row| read.push(row.clone())).unwrap();
+            snapshot.read(|row| read.push(row)).unwrap();
             let summary = snapshot.verify(Some(floor.hash)).unwrap();
             assert_eq!(summary.problems, vec![], "{what}");
             assert!(read.len() >= least && recording.written.starts_with(&read), "{what}");

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::event::{Block, Content, Text};
+use super::money::MicroUsd;
 use crate::redact::Redactor;
 
 /// How many characters a text has at most.
@@ -55,6 +56,17 @@ pub enum Activity {
     },
     /// Its model's API gave an error in the end, or a tool was refused to it.
     Error(String),
+}
+
+/// What is seen of an agent while it is at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// It did something.
+    Does(Activity),
+    /// So often its model has answered in this start: in its own conversation, not in those of its sub-agents.
+    Turns(u64),
+    /// So much its requests to the model have cost in this start, by the runner's own meter.
+    Spent(MicroUsd),
 }
 
 /// How a tool came to its end.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::AgentKind;
-use super::activity::Activity;
+use super::activity::Seen;
 use super::judge::{Judgement, judge};
 use super::stream::{AgentReport, Conclusion, Stream, StreamEnd};
 use super::transcript::{Transcript, read_transcript};
@@ -130,12 +130,12 @@ pub async fn run<R, S, A>(
     transcript: &Path,
     bounds: Bounds,
     stop: S,
-    mut on_activity: A,
+    mut see: A,
     redactor: Redactor,
 ) -> Result<AgentEnd<R>, RunError>
 where
     S: Future<Output = Order<R>>,
-    A: FnMut(Activity) + Send,
+    A: FnMut(Seen) + Send,
 {
     let kept = Transcript::create(transcript, &redactor).map_err(|source| not_kept(transcript, source))?;
     let mut watch = Watch {
@@ -147,10 +147,10 @@ where
     };
     let running = launch.start()?;
     crash::at(CrashPoint::Inside(Inside::AgentStarted));
-    let (by, ended) = watch.follow(running, bounds, stop, &mut on_activity).await?;
+    let (by, ended) = watch.follow(running, bounds, stop, &mut see).await?;
     let rest = watch.scrub.finish();
     watch.stderr.extend(rest);
-    let end = watch.stream.finish(&mut on_activity);
+    let end = watch.stream.finish(&mut |activity| see(Seen::Does(activity)));
     let written = watch.transcript.finish().await;
     written.map_err(|source| not_kept(transcript, source))?;
     let stderr = String::from_utf8_lossy(&watch.stderr).into_owned();
@@ -194,7 +194,7 @@ impl Watch {
         running: Running,
         bounds: Bounds,
         stop: S,
-        on_activity: &mut (dyn FnMut(Activity) + Send),
+        see: &mut (dyn FnMut(Seen) + Send),
     ) -> Result<(EndedBy<R>, Ended), LaunchError> {
         let Running {
             mut stdout,
@@ -238,7 +238,7 @@ impl Watch {
                     heard = Instant::now();
                     out_open = read > 0;
                     read_again = if read < SMALL { heard + PAUSE } else { heard };
-                    self.take(&out[..read], on_activity);
+                    self.take(&out[..read], see);
                     if self.unwritten {
                         supervision.stop();
                     }
@@ -267,7 +267,7 @@ impl Watch {
             )
             .await
         {
-            self.take(&out[..read], on_activity);
+            self.take(&out[..read], see);
         }
         while err_open && let Ok(Ok(read @ 1..)) = timeout_at(until, stderr.read(&mut err)).await {
             self.complain(&err[..read]);
@@ -275,9 +275,14 @@ impl Watch {
         Ok((by.unwrap_or(EndedBy::Itself), ended?))
     }
 
-    fn take(&mut self, bytes: &[u8], on_activity: &mut (dyn FnMut(Activity) + Send)) {
+    fn take(&mut self, bytes: &[u8], see: &mut (dyn FnMut(Seen) + Send)) {
         self.unwritten |= !self.transcript.write(bytes);
-        self.stream.feed(bytes, on_activity);
+        let before = self.stream.turns();
+        self.stream.feed(bytes, &mut |activity| see(Seen::Does(activity)));
+        let turns = self.stream.turns();
+        if turns != before {
+            see(Seen::Turns(turns));
+        }
     }
 
     fn complain(&mut self, bytes: &[u8]) {

@@ -201,6 +201,11 @@ impl Stream {
         }
     }
 
+    /// How often its model has answered until now, in its own conversation. A result counts them once more, itself.
+    pub fn turns(&self) -> u64 {
+        self.end.report.turns.unwrap_or_default() + self.answers
+    }
+
     /// Takes in a last line without an end.
     pub fn finish(mut self, on_activity: &mut (dyn FnMut(Activity) + Send)) -> StreamEnd {
         self.end_line(on_activity);

@@ -79,6 +79,8 @@ pub struct Request {
     pub cost_usd: f64,
     /// Whether the answer said to its end what it used.
     pub said_all: bool,
+    /// What all requests of the run have cost until now.
+    pub spent: MicroUsd,
 }
 
 /// Who is told of each request.
@@ -225,6 +227,7 @@ impl Counted {
             },
             cost_usd: to_dollars(self.charged.cost),
             said_all,
+            spent: self.meter.spent().cost_micro_usd,
         }));
     }
 

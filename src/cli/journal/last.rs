@@ -41,7 +41,7 @@ impl LastRows {
         let summary = snapshot
             .read_last(number, |row| {
                 boots = row.boot;
-                each(row);
+                each(&row);
             })
             .map_err(failed)?;
         let mut last = Self {
@@ -138,7 +138,7 @@ impl LastRows {
         let mut result = Ok(());
         let read = self.snapshot.read_last(self.number, |row| {
             if result.is_ok() {
-                result = write(row);
+                result = write(&row);
             }
         });
         read.map_err(io::Error::other)?;

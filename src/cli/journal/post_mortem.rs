@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
 
+use super::beside::Beside;
 use super::bodies::Bodies;
 use super::findings::{Findings, Refused};
 use super::head::{Head, Standing};
@@ -37,29 +39,24 @@ impl PostMortem {
             source,
         };
         let snapshot = Snapshot::take(path).map_err(failed)?;
-        let mut run = Run::default();
-        let mut story = Story::default();
-        let mut refused = None;
-        let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
-        let summary = snapshot
-            .read(|row| {
-                each(row);
-                if refused.is_some() {
-                    return;
-                }
-                story.before(row, &run);
-                match record::step(&mut run, row, &mut blob) {
-                    Ok(_) => story.after(row, &run),
-                    Err(cause) => refused = Some(Refused::of(row.seq, &cause, &snapshot)),
-                }
-            })
-            .map_err(failed)?;
+        let (replay, summary) = thread::scope(|scope| {
+            let mut beside = Beside::start(scope);
+            let summary = snapshot.read(|row| {
+                each(&row);
+                // The thread cannot ask for it: the copy is read here.
+                let blob = record::blob_of(&row.entry).and_then(|hash| snapshot.blob(&hash).ok().flatten());
+                beside.hand(row, blob);
+            });
+            (beside.end(), summary)
+        });
+        let summary = summary.map_err(failed)?;
+        let refused = replay.refused.map(|(seq, cause)| Refused::of(seq, &cause, &snapshot));
         Ok(Self {
             path: path.to_owned(),
             snapshot,
             summary,
-            run,
-            story,
+            run: replay.run,
+            story: replay.story,
             refused,
         })
     }
@@ -103,7 +100,7 @@ impl PostMortem {
         let mut result = Ok(());
         let read = self.snapshot.read(|row| {
             if result.is_ok() {
-                result = write(row);
+                result = write(&row);
             }
         });
         read.map_err(io::Error::other)?;

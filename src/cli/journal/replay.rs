@@ -51,7 +51,7 @@ impl Replay {
         driven.head();
         let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
         let summary = snapshot
-            .read(|row| driven.take(row, &snapshot, &mut blob))
+            .read(|row| driven.take(&row, &snapshot, &mut blob))
             .map_err(failed)?;
         match driven.end(&summary) {
             // The reader has seen enough.

@@ -294,7 +294,7 @@ impl<'a> Shown<'a> {
             if row.seq == 1 {
                 begun = Some(row.at_ms);
             }
-            over |= is_over(row);
+            over |= is_over(&row);
         })?;
         self.over = over;
         if self.format == Format::Table {
@@ -306,9 +306,9 @@ impl<'a> Shown<'a> {
         }
         self.head = Some(Head::EMPTY);
         let summary = match NonZeroU64::new(lines) {
-            Some(lines) => snapshot.read_last(lines, |row| self.row(row))?,
+            Some(lines) => snapshot.read_last(lines, |row| self.row(&row))?,
             // None of them is printed, but the last one says where it is gone on.
-            None => snapshot.read_last(NonZeroU64::MIN, |row| self.pass(row))?,
+            None => snapshot.read_last(NonZeroU64::MIN, |row| self.pass(&row))?,
         };
         Ok(Findings::of(snapshot, &summary, None))
     }
@@ -323,7 +323,7 @@ impl<'a> Shown<'a> {
             if row.seq == last.seq {
                 same = row.hash == last.hash;
             } else if same {
-                self.row(row);
+                self.row(&row);
             }
         })?;
         Ok(same.then(|| Findings::of(snapshot, &summary, None)))

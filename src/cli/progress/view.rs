@@ -1,6 +1,6 @@
 //! What is shown in place: the step under way, what the agent is doing in it, and the steps to come.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use strum::IntoEnumIterator;
 
@@ -24,7 +24,10 @@ pub(super) struct View {
     /// How much it has done since it was started.
     actions: u64,
     /// What earlier starts of it took.
-    taken: Effort,
+    before: Effort,
+    /// What this one has taken until now; none where nobody has counted yet.
+    spent: Option<u64>,
+    turns: Option<u64>,
     to_come: Vec<EffectName>,
     bounds: Bounds,
 }
@@ -43,7 +46,9 @@ impl View {
         self.attempt = run.tally(effect).attempts;
         self.action.clear();
         self.actions = 0;
-        self.taken = run.tally(EffectName::Agent).effort;
+        self.before = run.tally(EffectName::Agent).effort;
+        self.spent = None;
+        self.turns = None;
         self.to_come = to_come(run, effect, policy);
         self.bounds = Bounds {
             turns: policy.agent_max_turns,
@@ -55,6 +60,16 @@ impl View {
     pub(super) fn does(&mut self, action: String) {
         self.action = action;
         self.actions += 1;
+    }
+
+    /// So often its model has answered in this start.
+    pub(super) fn has_taken_turns(&mut self, turns: u64) {
+        self.turns = Some(turns);
+    }
+
+    /// So many millionths of a dollar this start has cost.
+    pub(super) fn has_spent(&mut self, micro: u64) {
+        self.spent = Some(micro);
     }
 
     /// Two or three lines of so many columns, of which the first comes behind `lead` columns that are taken.
@@ -78,7 +93,7 @@ impl View {
         lines.join("\n")
     }
 
-    /// What it has done in this start, and what of its bounds earlier ones have left.
+    /// What it has done in this start, and what all of its starts have taken of its bounds.
     fn agent(&self) -> String {
         let Bounds { turns, micro_usd } = self.bounds;
         let actions = match self.actions {
@@ -86,17 +101,23 @@ impl View {
             1 => " · 1 action".to_owned(),
             more => format!(" · {more} actions"),
         };
-        let taken = match (self.taken.cost_micro_usd, self.taken.turns) {
-            (None, None) => format!(" · up to {}, {turns} turns", usd(micro_usd)),
-            (spent, taken) => format!(
-                " · {} of {}, {} of {turns} turns before this start",
-                usd(spent.unwrap_or_default()),
-                usd(micro_usd),
-                taken.unwrap_or_default()
-            ),
-        };
-        format!("{actions}{taken}")
+        let spent = of(sum(self.before.cost_micro_usd, self.spent).map(usd), usd(micro_usd));
+        let taken = of(sum(self.before.turns, self.turns), turns);
+        format!(" · {spent} · {taken} turns{actions}")
     }
+}
+
+/// What earlier starts took and what this one has; none where nobody has counted.
+fn sum(before: Option<u64>, now: Option<u64>) -> Option<u64> {
+    match (before, now) {
+        (None, None) => None,
+        (before, now) => Some(before.unwrap_or_default().saturating_add(now.unwrap_or_default())),
+    }
+}
+
+/// What is taken of a bound.
+fn of(taken: Option<impl Display>, bound: impl Display) -> String {
+    taken.map_or_else(|| format!("up to {bound}"), |taken| format!("{taken} of {bound}"))
 }
 
 /// The steps that come after one, if all goes well.
@@ -202,19 +223,27 @@ mod tests {
         let lived = Lived::up_to(EffectName::Agent).intends(EffectName::Agent);
         let mut view = at(&lived, EffectName::Agent, &policy());
         view.does("Bash cargo test".to_owned());
-        let text = view.block(80, 0);
-        assert!(
-            text.starts_with("the agent is at work · 1 action · up to $10.00, 50 turns\n       Bash cargo test\n"),
-            "{text}"
+        let begins = |view: &View, line: &str| {
+            let text = view.block(100, 0);
+            assert!(text.starts_with(&format!("{line}\n")), "{text}");
+        };
+        begins(&view, "the agent is at work · up to $10.00 · up to 50 turns · 1 action");
+        view.has_taken_turns(3);
+        view.has_spent(120_000);
+        begins(
+            &view,
+            "the agent is at work · $0.12 of $10.00 · 3 of 50 turns · 1 action",
         );
         let again = Lived::up_to(EffectName::Agent)
             .parks_and_boots()
             .intends(EffectName::Agent);
-        let text = at(&again, EffectName::Agent, &policy()).block(100, 0);
-        assert!(
-            text.starts_with("the agent is at work (try 2) · $0.31 of $10.00, 14 of 50 turns before this start\n"),
-            "{text}"
-        );
+        let mut view = at(&again, EffectName::Agent, &policy());
+        begins(&view, "the agent is at work (try 2) · $0.31 of $10.00 · 14 of 50 turns");
+        view.has_spent(100_000);
+        view.has_taken_turns(1);
+        begins(&view, "the agent is at work (try 2) · $0.41 of $10.00 · 15 of 50 turns");
+        view.begins(&again.run, EffectName::Agent, &policy());
+        begins(&view, "the agent is at work (try 2) · $0.31 of $10.00 · 14 of 50 turns");
     }
 
     #[test]

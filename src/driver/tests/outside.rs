@@ -106,7 +106,7 @@ impl Outside {
     pub(super) fn read(&self) -> Vec<Row> {
         let snapshot = Snapshot::take(&self.journal).unwrap();
         let mut rows = Vec::new();
-        let summary = snapshot.read(|row| rows.push(row.clone())).unwrap();
+        let summary = snapshot.read(|row| rows.push(row)).unwrap();
         assert!(summary.whole(), "{:?}", summary.problems);
         self.hold_against(&rows);
         if let Some(live) = &self.live {

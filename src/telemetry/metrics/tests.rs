@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use runner_journal::Head;
 
 use super::*;
+use crate::adapters::agent::MicroUsd;
 use crate::adapters::model::{Metered, Request, Tokens};
 use crate::machine::{
     AgentReport, Assignment, Checkout, EffectName, Effort, Event, Fact, Finding, Left, Millis, Note, Outcome, Run,
@@ -157,6 +158,7 @@ fn request(model: &str) -> Metered {
             ..Tokens::default()
         },
         cost_usd: 0.25,
+        spent: MicroUsd::from_micros(250_000),
         said_all: true,
     })
 }

@@ -41,7 +41,7 @@ fn history(name: &str) -> Vec<(Run, Event, u64)> {
     }
     let snapshot = Snapshot::take(&dir.path().join("journal.db")).unwrap();
     let mut rows: Vec<Row> = Vec::new();
-    snapshot.read(|row| rows.push(row.clone())).unwrap();
+    snapshot.read(|row| rows.push(row)).unwrap();
     let mut run = Run::default();
     let mut events = Vec::new();
     for row in &rows {

@@ -102,7 +102,7 @@ fn write() -> Written {
     let mut rows = Vec::new();
     Snapshot::take(&path)
         .unwrap()
-        .read(|row| rows.push(row.clone()))
+        .read(|row| rows.push(row))
         .unwrap();
     Written {
         rows,
@@ -174,7 +174,7 @@ fn put_files(path: &Path, files: &Files) {
 fn told(path: &Path, head: Option<Hash>) -> Option<(Vec<Row>, Summary)> {
     let snapshot = Snapshot::take(path).ok()?;
     let mut rows = Vec::new();
-    let read = snapshot.read(|row| rows.push(row.clone())).ok()?;
+    let read = snapshot.read(|row| rows.push(row)).ok()?;
     let said = snapshot.verify(head).ok()?;
     assert_eq!(read.rows, rows.len() as u64);
     assert!(rows.is_sorted_by(|row, next| row.seq < next.seq));

@@ -53,10 +53,7 @@ impl Subject {
             Ended::Killed => drop(journal),
         }
         let mut written = Vec::new();
-        let summary = Snapshot::take(&path)
-            .unwrap()
-            .read(|row| written.push(row.clone()))
-            .unwrap();
+        let summary = Snapshot::take(&path).unwrap().read(|row| written.push(row)).unwrap();
         assert!(summary.whole());
         assert_eq!(written.len(), 15);
         let log = fs::read(path.with_file_name("journal.db-wal")).ok();
@@ -123,7 +120,7 @@ impl Subject {
             return 0;
         };
         let mut good = Vec::new();
-        let read = snapshot.read(|row| good.push(row.clone())).unwrap();
+        let read = snapshot.read(|row| good.push(row)).unwrap();
         for row in &good {
             let index = usize::try_from(row.seq).unwrap() - 1;
             assert_eq!(Some(row), self.written.get(index), "{what}: a wrong row is called good");

@@ -1,0 +1,97 @@
+//! A replay on a thread of its own, beside the one that reads and checks the rows: both take about as long.
+
+use std::mem;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use runner_journal::Row;
+
+use super::story::Story;
+use crate::machine::Run;
+use crate::record::{self, RowError};
+
+/// Rows are handed over so many at a time, or with so many bytes in their bodies: what waits is bounded whatever they hold.
+const ROWS: usize = 256;
+const BYTES: usize = 256 * 1024;
+/// So many of these may wait.
+const WAITING: usize = 4;
+
+/// A row, and the payload that its replay asks for.
+type Handed = (Row, Option<Vec<u8>>);
+
+/// What the machine makes of the rows.
+#[derive(Default)]
+pub(super) struct Replay {
+    pub(super) run: Run,
+    /// What the rows told on the way there.
+    pub(super) story: Story,
+    /// The first row that the machine refuses, and why. Nothing after it was replayed.
+    pub(super) refused: Option<(u64, RowError)>,
+}
+
+impl Replay {
+    fn of(handed: &Receiver<Vec<Handed>>) -> Self {
+        let mut replay = Self::default();
+        for (row, blob) in handed.iter().flatten() {
+            replay.take(&row, blob);
+        }
+        replay
+    }
+
+    fn take(&mut self, row: &Row, mut blob: Option<Vec<u8>>) {
+        if self.refused.is_some() {
+            return;
+        }
+        self.story.before(row, &self.run);
+        match record::step(&mut self.run, row, &mut |_| blob.take()) {
+            Ok(_) => self.story.after(row, &self.run),
+            Err(cause) => self.refused = Some((row.seq, cause)),
+        }
+    }
+}
+
+/// The replay, as the thread that reads has it.
+pub(super) struct Beside<'scope> {
+    hand: SyncSender<Vec<Handed>>,
+    next: Vec<Handed>,
+    /// How long the bodies in it are.
+    bytes: usize,
+    replaying: ScopedJoinHandle<'scope, Replay>,
+}
+
+impl<'scope> Beside<'scope> {
+    pub(super) fn start<'env>(scope: &'scope Scope<'scope, 'env>) -> Self {
+        let (hand, handed) = sync_channel(WAITING);
+        Self {
+            hand,
+            next: Vec::with_capacity(ROWS),
+            bytes: 0,
+            replaying: scope.spawn(move || Replay::of(&handed)),
+        }
+    }
+
+    pub(super) fn hand(&mut self, row: Row, blob: Option<Vec<u8>>) {
+        self.bytes += row.entry.body().map_or(0, str::len) + blob.as_ref().map_or(0, Vec::len);
+        self.next.push((row, blob));
+        if self.next.len() == ROWS || self.bytes >= BYTES {
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        self.bytes = 0;
+        let next = mem::replace(&mut self.next, Vec::with_capacity(ROWS));
+        // It takes rows until there are no more; if it panicked, the end says so.
+        let _ = self.hand.send(next);
+    }
+
+    /// The replay, once there are no more rows.
+    pub(super) fn end(mut self) -> Replay {
+        self.send();
+        let Self { hand, replaying, .. } = self;
+        drop(hand);
+        replaying
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
