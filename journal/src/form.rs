@@ -100,3 +100,32 @@ impl Form {
         schema::hash(self.version, machine, prev, values, fields)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema;
+
+    #[test]
+    fn columns_that_are_not_the_newest_known_ones_first_and_the_two_last_are_no_form() {
+        let newest = schema::ALL.newest();
+        let own: Vec<&str> = newest.column_names().collect();
+        let newer = |columns: &[&str]| {
+            let conn = Connection::open_in_memory().unwrap();
+            conn.execute_batch(&format!("CREATE TABLE journal ({})", columns.join(", ")))
+                .unwrap();
+            Form::newer(&conn, newest.version + 1, newest).unwrap()
+        };
+        let known = [&own[..], &["prev", "hash"]].concat();
+        assert_eq!(newer(&known).unwrap().width(), own.len());
+        let longer = [&own[..], &["one_more", "prev", "hash"]].concat();
+        assert_eq!(newer(&longer).unwrap().width(), own.len() + 1);
+        for not_so in [
+            &known[1..],
+            &known[..known.len() - 1],
+            &[&["first"][..], &known].concat(),
+        ] {
+            assert!(newer(not_so).is_none(), "{not_so:?}");
+        }
+    }
+}

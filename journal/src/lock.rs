@@ -132,7 +132,9 @@ mod tests {
         let here = tempfile::tempdir().unwrap();
         let path = here.path().join("lock");
         let lock = Lock::take(&path).unwrap();
+        let asked = Instant::now();
         assert!(matches!(Lock::take(&path), Err(NoLock::Held(Some(pid))) if pid == std::process::id()));
+        assert!(asked.elapsed() < LEFT_BEHIND / 2, "nobody waits for the living");
         drop(lock);
         assert!(path.exists());
         Lock::take(&path).unwrap().withdraw().unwrap();

@@ -151,4 +151,16 @@ mod tests {
         assert_eq!(Stamp::of(&path).unwrap(), Stamp::of(&path).unwrap());
         assert_eq!(Stamp::of(&path.join("below a file")).unwrap(), stamps[0]);
     }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_an_error_and_not_absent() {
+        let here = tempfile::tempdir().unwrap();
+        let round = here.path().join("round");
+        std::os::unix::fs::symlink(&round, &round).unwrap();
+        assert!(matches!(Stamp::of(&round.join("j.db")), Err(ReadError::Io { .. })));
+        // A name may have 255 bytes, and that of the log has four more.
+        let long = here.path().join("n".repeat(252));
+        fs::write(&long, "").unwrap();
+        assert!(matches!(Stamp::of(&long), Err(ReadError::Io { .. })));
+    }
 }

@@ -200,10 +200,9 @@ impl Snapshot {
         let (Ok(machine), Some(form)) = (&self.machine, self.form()?) else {
             return Ok(());
         };
-        match tables::landmarks(&self.conn, &form, machine, each) {
-            Err(error) if !tables::is_damage(&error) => Err(ReadError::Sqlite(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        // Damage takes those away that it is in, and who reads all rows is told of it.
+        let read = tables::landmarks(&self.conn, &form, machine, each);
+        read_or_damaged(read, |cause| Problem::Pages { cause }).map(drop)
     }
 
     /// How the rows lie in their table; none where that cannot be read.

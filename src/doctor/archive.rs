@@ -1,5 +1,8 @@
 //! Where the archive is to go. What stands in its way fails no task, so it is a warning.
 
+use std::fs;
+use std::io::ErrorKind;
+
 use super::directories::{Floor, Room};
 use super::{Check, CheckName, Here};
 use crate::adapters::archive::Destination;
@@ -25,7 +28,15 @@ pub(super) fn check(here: &Here<'_>) -> Option<Check> {
         Destination::Folder(folder) => folder,
     };
     let path = folder.display();
-    if let Err(error) = could_be_written(folder) {
+    let usable = fs::metadata(folder).and_then(|found| {
+        // It is not made: where a mount is missing, the archive would go with the container.
+        if found.is_dir() {
+            could_be_written(folder)
+        } else {
+            Err(ErrorKind::NotADirectory.into())
+        }
+    });
+    if let Err(error) = usable {
         let found = format!("{path}: {error}: no archive would be kept");
         return Some(Check::warn(
             name,

@@ -410,6 +410,41 @@ async fn a_folder_that_is_not_there_or_is_none_is_told_and_nothing_is_made_in_it
     assert_eq!(everything_below(room.path()), [(file, Vec::new())]);
 }
 
+/// A file system of a page or two.
+struct Tiny(tempfile::TempDir);
+
+impl Tiny {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=8k", "runner-test"])
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        assert!(mounted.status.success(), "{}", stderr(&mounted));
+        Self(dir)
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_full_is_told_and_no_half_of_an_archive_is_left_in_it() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("not run: to mount a small file system takes root");
+        return;
+    }
+    let full = Tiny::new();
+    let url = folder(full.0.path());
+    let (_, out, log) = ends_as_without(&[With::Take], |_| url.clone()).await;
+    is_missed(&out, &log, "No space left on device");
+    assert_eq!(everything_below(full.0.path()), []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_of_a_put_the_next_start_sends_it_again_and_finds_nothing_else_to_do() {
     let outside = Outside::start().await;

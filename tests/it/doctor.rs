@@ -320,19 +320,20 @@ fn where_an_archive_cannot_go_is_a_warning_and_an_address_is_told_by_its_host() 
     let (_, checks) = Place::new().checks();
     assert!(!checks.names().contains(&"archive"));
 
-    let place = Place::new();
-    let folder = format!("file://{}", place.path("archive").display());
-    let (code, checks) = place.with("RUNNER_ARCHIVE_URL", folder).checks();
-    assert_eq!((code, checks.status("archive")), (Some(0), "ok"));
-    checks.says("archive", "found", "free");
-
-    let place = Place::new();
-    std::fs::write(place.path("file"), "").unwrap();
-    let below = format!("file://{}", place.path("file/archive").display());
-    let (code, checks) = place.with("RUNNER_ARCHIVE_URL", below).checks();
-    assert_eq!((code, checks.status("archive")), (Some(0), "warn"));
-    checks.says("archive", "found", "no archive would be kept");
-    checks.says("archive", "hint", "mount a folder");
+    for (name, status) in [("archive", "ok"), ("absent", "warn"), ("file", "warn")] {
+        let place = Place::new();
+        std::fs::create_dir(place.path("archive")).unwrap();
+        std::fs::write(place.path("file"), "").unwrap();
+        let folder = format!("file://{}", place.path(name).display());
+        let (code, checks) = place.with("RUNNER_ARCHIVE_URL", folder).checks();
+        assert_eq!((code, checks.status("archive")), (Some(0), status), "{name}");
+        if status == "ok" {
+            checks.says("archive", "found", "free");
+        } else {
+            checks.says("archive", "found", "no archive would be kept");
+            checks.says("archive", "hint", "mount a folder");
+        }
+    }
 
     let address = "https://user:hunter2@store.example/bucket/?sig=hunter2";
     let (_, checks) = Place::new().with("RUNNER_ARCHIVE_URL", address).checks();

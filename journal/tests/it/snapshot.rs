@@ -384,6 +384,9 @@ fn the_last_rows_are_held_against_each_other_and_how_many_were_not_looked_at_is_
         !summary.problems.contains(&Problem::Altered { from: 3, to: 3 }),
         "{summary:?}"
     );
+    // The same is said of those from a row on.
+    let summary = Snapshot::take(&path).unwrap().read_from(14, |_| {}).unwrap();
+    assert_eq!((summary.rows, summary.unchecked), (2, 13));
     // The row before the first is what the first has to follow.
     let (seqs, summary) = last(&path, 2);
     assert_eq!(seqs, [14, 15]);
