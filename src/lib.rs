@@ -63,3 +63,7 @@ pub mod trace;
 
 /// This program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Where the repository is.
+#[cfg(test)]
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");

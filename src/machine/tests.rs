@@ -552,7 +552,7 @@ fn a_verdict_survives_the_journal_byte_for_byte() {
 /// The generated parts of docs/machine.md. `UPDATE_DOCS=1 cargo test --lib machine` writes them anew.
 #[test]
 fn the_diagram_and_the_list_of_failures_in_the_docs_are_the_machines() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/machine.md");
+    let path = &format!("{}/docs/machine.md", crate::ROOT);
     let docs = std::fs::read_to_string(path).unwrap();
     let diagram = format!("```mermaid\n{}```\n", mermaid());
     let rows = Failure::iter().map(|f| format!("| `{f}` | {} | {} |", f.sentence(), f.hint().unwrap_or("")));

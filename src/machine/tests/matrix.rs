@@ -120,7 +120,7 @@ fn an_edge_that_is_not_there_is_refused_even_in_a_history_that_cannot_be() {
 /// writes it anew.
 #[test]
 fn the_table_of_what_is_legal_is_the_committed_one() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/machine/tests/matrix.txt");
+    let path = &format!("{}/src/machine/tests/matrix.txt", crate::ROOT);
     let table = WALK.table.to_string();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &table).unwrap();
