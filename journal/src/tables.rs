@@ -327,4 +327,45 @@ mod tests {
         let blob = crate::journal::right_blob(&conn, &Hash::ZERO);
         assert!(matches!(blob, Err(crate::error::ReadError::BlobAltered(_))), "{blob:?}");
     }
+
+    #[test]
+    fn a_blob_that_cannot_be_looked_for_is_a_problem_where_it_is_damaged_and_else_ends_the_read() {
+        let shared = "file:looked-for?mode=memory&cache=shared";
+        let [reader, writer] = [(), ()].map(|()| Connection::open(shared).unwrap());
+        let newest = schema::ALL.newest();
+        let columns: Vec<&str> = newest.column_names().collect();
+        writer
+            .execute_batch(&format!(
+                "CREATE TABLE journal ({}, prev, hash);
+                 INSERT INTO journal (seq, boot, at_ms, kind, blobs, prev, hash)
+                 VALUES (1, 1, 0, 'boot', zeroblob(32), zeroblob(32), zeroblob(32))",
+                columns.join(", ")
+            ))
+            .unwrap();
+        let read = || {
+            let mut walk = Walk::new(newest, "test".to_owned(), Edges::default());
+            let read = read_rows(&reader, &mut walk, Cited::Looked, &mut |_| {});
+            read.map(|()| walk.problems.into_list())
+        };
+        let problems = read().unwrap();
+        assert!(
+            problems
+                .iter()
+                .any(|problem| matches!(problem, Problem::Blobs { cause } if cause.contains("no such table"))),
+            "{problems:?}"
+        );
+        writer
+            .execute_batch(
+                "CREATE TABLE blob (sha256, bytes); BEGIN; INSERT INTO blob VALUES (zeroblob(32), zeroblob(1))",
+            )
+            .unwrap();
+        let error = read().unwrap_err();
+        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::DatabaseLocked));
+        writer.execute_batch("COMMIT").unwrap();
+        let problems = read().unwrap();
+        assert!(
+            !problems.iter().any(|problem| matches!(problem, Problem::Blobs { .. })),
+            "{problems:?}"
+        );
+    }
 }

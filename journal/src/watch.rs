@@ -76,3 +76,14 @@ impl Watch {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whether_anybody_watches_is_seen_in_a_journals_debug_form() {
+        assert_eq!(format!("{:?}", Watch::default()), "nobody");
+        assert_eq!(format!("{:?}", Watch::by(|_| {})), "Watch");
+    }
+}

@@ -11,8 +11,12 @@ fn walk() -> Walk {
 
 /// What is wrong with a journal of these entries, all of the first boot.
 fn judged(entries: &[Entry]) -> Vec<Problem> {
+    judged_after(Hash::ZERO, entries)
+}
+
+/// The same, where the first of them says that it follows this one.
+fn judged_after(mut prev: Hash, entries: &[Entry]) -> Vec<Problem> {
     let mut walk = walk();
-    let mut prev = Hash::ZERO;
     for (seq, entry) in (1..).zip(entries) {
         let columns = Columns::of(seq, 1, 0, entry, None, prev);
         let hash = columns.hash(&V1, "test");
@@ -52,6 +56,13 @@ fn outcome(effect: &str, attempt: u32) -> Entry {
 
 fn illegal(seq: u64, rule: Rule) -> Vec<Problem> {
     vec![Problem::Illegal { seq, rule }]
+}
+
+#[test]
+fn the_first_row_follows_none() {
+    assert_eq!(judged(&[boot()]), []);
+    let after_another = judged_after(Hash::of(b"another row"), &[boot()]);
+    assert_eq!(after_another, [Problem::Unlinked { from: 1, to: 1 }]);
 }
 
 #[test]
