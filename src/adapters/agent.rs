@@ -25,6 +25,8 @@ use thiserror::Error;
 use crate::adapters::model::Access;
 use crate::ids::SessionId;
 
+use environment::Environment;
+
 pub use activity::{Activity, ToolResult};
 pub use claude::{Claude, MEASURED_WITH};
 pub use command::shell;
@@ -143,6 +145,13 @@ pub struct Start {
     pub args: Vec<OsString>,
     /// Exactly its environment.
     pub env: Vec<(String, OsString)>,
+    /// What it reads and executes beside what every agent does: directories of an operator's plugins.
+    pub reach: Vec<PathBuf>,
+}
+
+/// What a program in the working tree has in its environment: an allow-list, and nothing else.
+pub fn environment(place: &Place<'_>) -> Result<Vec<(String, OsString)>, PrepareError> {
+    Ok(Environment::new(place)?.into_list())
 }
 
 impl Start {

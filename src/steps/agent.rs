@@ -49,6 +49,7 @@ pub(super) fn chosen(settings: &Settings) -> Agent {
             // An empty one is how a manifest leaves it out.
             model: settings.options.agent_model.clone().filter(|model| !model.is_empty()),
             repo_config: settings.options.repo_config,
+            plugins: settings.plugins.clone(),
         }),
     }
 }
