@@ -33,7 +33,7 @@ pub use command::shell;
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
 pub use run::{AgentEnd, Bounds, EndedBy, Haste, Order, Probe, ProbeError, RunError, probe, run};
-pub use stream::{AgentReport, Conclusion, ResultEvent, Stream, StreamEnd};
+pub use stream::{AgentReport, Conclusion, ResultEvent, SeenParts, SeenServer, Stream, StreamEnd};
 pub use transcript::{Transcript, read_transcript};
 
 /// `RUNNER_AGENT`.
