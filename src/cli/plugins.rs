@@ -19,7 +19,7 @@ use crate::text::{escape_controls, excerpt};
 
 /// Show the plugins for the agent, and start each chosen one's servers.
 ///
-/// Plugins are in Claude Code's own format. What RUNNER_PLUGINS does not choose is neither read nor started.
+/// Plugins are in Claude Code's own format. What `RUNNER_PLUGINS` does not choose is neither read nor started.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -239,12 +239,11 @@ async fn talk(running: Running, mut sender: pipe::Sender, conditions: &Condition
         Ok(Err(Mute::Closed(_))) => timeout(GRACE, supervision.ended()).await.ok(),
         Ok(_) | Err(_) => None,
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            supervision.stop();
-            supervision.ended().await
-        }
+    let ended = if let Some(ended) = ended {
+        ended
+    } else {
+        supervision.stop();
+        supervision.ended().await
     };
     let stderr = complaints.await.unwrap_or_default();
     let why = match greeted {

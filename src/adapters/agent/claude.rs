@@ -410,11 +410,11 @@ mod tests {
         let words = words(&start);
         assert!(words.ends_with(&named), "{words:?}");
         assert!(words.contains(&"--strict-mcp-config"), "{words:?}");
-        assert_eq!(start.reach, [own.clone()]);
+        assert_eq!(start.reach, std::slice::from_ref(&own));
         let servers: serde_json::Value = serde_json::from_str(&fs::read_to_string(servers).unwrap()).unwrap();
         let servers = servers["mcpServers"].as_object().unwrap();
-        let names: Vec<&String> = servers.keys().collect();
-        assert_eq!(names, ["plugin:aws-docs:aws-docs", "plugin:own:it"]);
+        let keys: Vec<&String> = servers.keys().collect();
+        assert_eq!(keys, ["plugin:aws-docs:aws-docs", "plugin:own:it"]);
         assert_eq!(
             servers["plugin:own:it"]["command"],
             own.join("server").to_str().unwrap()
