@@ -10,7 +10,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -22,10 +22,16 @@ use crate::messages_api::Turn;
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/plugins/release-notes");
 const SYSTEM: &str = "/usr/local/bin:/usr/bin:/bin";
 
+/// The program, which a minute bounds: settings that should be refused would have it serve.
+fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["60", RUNNER]).args(args).env_clear().env("PATH", SYSTEM);
+    command.envs(env.iter().copied());
+    command
+}
+
 fn runner(args: &[&str], env: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(RUNNER);
-    command.args(args).env_clear().env("PATH", SYSTEM);
-    command.envs(env.iter().copied()).output().unwrap()
+    command(args, env).output().unwrap()
 }
 
 fn said(bytes: &[u8]) -> String {
@@ -117,7 +123,18 @@ fn a_server_that_does_not_answer_is_named_with_its_last_words_without_secrets_an
     let args = ["plugins", "check", "--timeout", "2s", "--sandbox", "require"];
     let env = [("RUNNER_PLUGINS", chosen.as_str())];
 
-    let as_json = runner(&[&args[..], &["--json"]].concat(), &env);
+    let mut checking = command(&[&args[..], &["--json"]].concat(), &env);
+    let mut checking = checking.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It is there, and found: the control of what is looked for below.
+    while !is_running(&sleep) {
+        assert_eq!(
+            checking.try_wait().unwrap(),
+            None,
+            "it was over before the server was seen"
+        );
+        std::thread::yield_now();
+    }
+    let as_json = checking.wait_with_output().unwrap();
     assert_eq!(as_json.status.code(), Some(1), "{}", said(&as_json.stderr));
     let report = report(&as_json);
     assert_eq!(report["ok"], false);
