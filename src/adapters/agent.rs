@@ -25,8 +25,6 @@ use thiserror::Error;
 use crate::adapters::model::Access;
 use crate::ids::SessionId;
 
-use environment::Environment;
-
 pub use activity::{Activity, ToolResult};
 pub use claude::{Claude, MEASURED_WITH};
 pub use command::shell;
@@ -151,7 +149,7 @@ pub struct Start {
 
 /// What a program in the working tree has in its environment: an allow-list, and nothing else.
 pub fn environment(place: &Place<'_>) -> Result<Vec<(String, OsString)>, PrepareError> {
-    Ok(Environment::new(place)?.into_list())
+    Ok(environment::Environment::new(place)?.into_list())
 }
 
 impl Start {

@@ -153,32 +153,29 @@ impl Room {
 
     async fn ask(&self, asked: &Program, root: &Path, conditions: &Conditions<'_>) -> Result<Answer, CheckError> {
         let environment = |name: &str| self.variable(name).map(|value| value.to_string_lossy().into_owned());
-        let silent = |why: String| {
-            Ok(Answer::None {
-                why: conditions.redactor.clean(why),
-                stderr: String::new(),
-            })
+        let silent = |why: String| Answer::None {
+            why: conditions.redactor.clean(why),
+            stderr: String::new(),
         };
         let program = match asked.at(root, &environment) {
             Ok(program) => program,
-            Err(undefined) => return silent(undefined.to_string()),
+            Err(undefined) => return Ok(silent(undefined.to_string())),
         };
         let path = self.variable("PATH");
         let Ok(found) = which::which_in(&program.command, path, "/") else {
             let path = path.map(|path| path.to_string_lossy().into_owned()).unwrap_or_default();
-            return silent(format!(
+            return Ok(silent(format!(
                 "its program {:?} is no file, and not in PATH ({path})",
                 program.command
-            ));
+            )));
         };
         let stdin = self.below("stdin");
         mkfifo(&stdin, Mode::S_IRUSR | Mode::S_IWUSR).map_err(io::Error::from)?;
         // Open for both, so that neither this side nor the supervisor waits for the other one.
         let sender = pipe::OpenOptions::new().read_write(true).open_sender(&stdin)?;
-        let launch = self.launch(found, program, conditions);
-        let answer = match launch.start() {
+        let answer = match self.launch(found, program, conditions).start() {
             Ok(running) => talk(running, sender, conditions).await,
-            Err(error) => return silent(error.to_string()),
+            Err(error) => silent(error.to_string()),
         };
         fs::remove_file(&stdin)?;
         Ok(answer)
