@@ -20,6 +20,7 @@ mod error;
 mod init;
 mod journal;
 mod local;
+mod plugins;
 mod progress;
 mod run;
 mod serve;
@@ -47,6 +48,7 @@ Examples:
   runner run --repo . --task 'fix the typo'      one task on a repository here
   runner serve                                   in a container: wait for POST /task on :8888
   runner journal dump                            what happened, after the fact
+  runner plugins check                           do the chosen plugins' servers start?
   runner doctor                                  what this machine lacks to run a task
 
 Exit codes:
@@ -66,6 +68,8 @@ enum Command {
     Demo(demo::Demo),
     /// Look at a journal
     Journal(journal::JournalCommand),
+    /// Show the plugins for the agent, and start each chosen one's servers
+    Plugins(plugins::PluginsCommand),
     /// Say what this machine or image lacks to run a task
     Doctor(doctor::Doctor),
     Init(init::Init),
@@ -101,7 +105,7 @@ pub fn main() -> ExitCode {
     }
     let level = match &cli.command {
         Command::Serve(_) | Command::Init(_) => "info",
-        Command::Run(_) | Command::Demo(_) | Command::Journal(_) | Command::Doctor(_) => "warn",
+        Command::Run(_) | Command::Demo(_) | Command::Journal(_) | Command::Plugins(_) | Command::Doctor(_) => "warn",
     };
     telemetry::log_to_stderr(&cli.log, level, &redactor);
     if !matches!(&cli.command, Command::Doctor(doctor) if doctor.is_quiet()) {
@@ -112,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(&redactor),
         Command::Demo(demo) => demo.execute(&redactor),
         Command::Journal(journal) => journal.execute(),
+        Command::Plugins(plugins) => plugins.execute(&redactor),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Init(init) => init.execute(),
     };

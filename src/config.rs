@@ -17,6 +17,7 @@ use crate::adapters::git::Author;
 use crate::adapters::model::{Prices, UNDOING_VARIABLES, Upstream};
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::{Archiving, Millis, NoChanges, OnTerm, Policy};
+use crate::plugins::Plugin;
 use crate::policy::{PROTECTED_BY_DEFAULT, ProtectedPaths};
 use crate::redact::Redactor;
 use crate::sandbox::{self, Confinement, Ports};
@@ -27,12 +28,14 @@ use crate::telemetry::spans::AgentIdentity;
 mod directory;
 mod error;
 mod instructions;
+mod plugins;
 mod values;
 
 use directory::Access;
 pub use directory::Directory;
 pub(crate) use directory::could_be_written;
 pub use error::ConfigError;
+pub use plugins::PluginOptions;
 pub(crate) use values::one_of;
 use values::{
     address, agent_variable, author, branch_prefix, duration, host, http_url, log_filter, ports, protected_paths, usd,
@@ -153,6 +156,11 @@ pub struct Options {
     #[arg(long, env = "RUNNER_REPO_CONFIG", default_value = "instructions", value_parser = one_of::<RepoConfig>,
           value_name = "instructions|none|trust")]
     pub repo_config: RepoConfig,
+
+    /// Plugins for claude, comma-separated: names of built-in ones (aws-docs, terraform), and directories, which are written with
+    /// a slash [default: none]
+    #[arg(long, env = "RUNNER_PLUGINS", value_name = "NAMES|DIRS", value_delimiter = ',')]
+    pub plugins: Vec<String>,
 
     /// How many turns the agent may take
     #[arg(long, env = "RUNNER_AGENT_MAX_TURNS", default_value = "50", value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
@@ -281,6 +289,8 @@ pub struct Settings {
     pub agent: AgentChoice,
     /// What the operator tells it beside the task.
     pub instructions: Option<String>,
+    /// The plugins that it has.
+    pub plugins: Vec<Plugin>,
     /// The model's API for `claude`, where there is a key for it.
     pub model: Option<Upstream>,
     /// Whether the sandbox has to be there.
@@ -340,6 +350,8 @@ impl Settings {
             .as_deref()
             .map(instructions::read)
             .transpose()?;
+        let workspace = options.workspace.clone().unwrap_or(workspace);
+        let plugins = plugins::chosen(&options.plugins, &agent, &workspace)?;
         let model = model(&options, &agent, &env)?;
         let plain_http = if options.allow_http {
             PlainHttp::Anywhere
@@ -351,7 +363,7 @@ impl Settings {
             archive: archive(plain_http, &env)?,
             journal: options.journal.clone().unwrap_or_else(|| state_dir.join("journal.db")),
             secrets_dir: options.secrets_dir.clone().unwrap_or(secrets),
-            workspace: options.workspace.clone().unwrap_or(workspace),
+            workspace,
             sandbox: options.sandbox.unwrap_or(mode),
             task_token: task_token(&env)?,
             repos: RepoPolicy { plain_http, local },
@@ -359,6 +371,7 @@ impl Settings {
             seal_key,
             agent,
             instructions,
+            plugins,
             options,
         };
         settings.keeps_secrets_from_the_agent(env("PATH").as_deref(), env(TASK_TOKEN_FILE).as_ref().map(Path::new))?;
@@ -482,7 +495,10 @@ impl Settings {
         let program = program.unwrap_or_else(|| PathBuf::from("/bin/sh"));
         // Its home and its temporary directory are in the workspace.
         let workspace = &self.workspace;
-        Confinement::for_agent(workspace, workspace, workspace, &program, path_var)
+        let mut reach = Confinement::for_agent(workspace, workspace, workspace, &program, path_var);
+        let directories = self.plugins.iter().filter_map(Plugin::directory);
+        reach.read_execute.extend(directories.map(Path::to_owned));
+        reach
     }
 
     /// What the plan needs to know.

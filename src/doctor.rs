@@ -10,6 +10,7 @@ mod git;
 mod health;
 mod limits;
 mod listen;
+mod plugins;
 mod process;
 mod program;
 mod reach;
@@ -38,6 +39,8 @@ pub enum CheckName {
     Agent,
     /// Claude Code has a key for its model.
     ModelKey,
+    /// The programs of the chosen plugins' servers are there.
+    Plugins,
     /// What the kernel gives of the sandbox, held against `RUNNER_SANDBOX`.
     Sandbox,
     /// Who this process is.
@@ -168,6 +171,7 @@ pub fn examine(settings: &Settings, reach: &Reach, env: &dyn Fn(&str) -> Option<
     };
     let mut checks = vec![git::check(), agent::check(&here)];
     checks.extend(agent::model_key(&here));
+    checks.extend(plugins::check(&here));
     checks.extend([
         sandbox::check(&here),
         process::user(),

@@ -29,6 +29,7 @@
 //! | [`forwarder`] | tells the task API what the agent is doing, as it happens |
 //! | [`server`] | the listener, which only ever feeds the first transition |
 //! | [`policy`] | what a change may not have in it |
+//! | [`plugins`] | which plugins there are, which are chosen, and what of them the agent is started with |
 //! | [`redact`] | secrets out of everything that is shown, sent or kept |
 //! | [`process`], [`sandbox`], [`seal`], [`secret`], [`telemetry`], [`crash`] | what several rooms use |
 //! | [`survival`], `cgroup`, [`doctor`] | what directories outlive here; what memory there is; what a machine or an image lacks |
@@ -46,6 +47,7 @@ pub mod embedded;
 pub mod forwarder;
 pub mod ids;
 pub mod machine;
+pub mod plugins;
 pub mod policy;
 pub mod process;
 pub mod record;

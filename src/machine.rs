@@ -24,8 +24,8 @@ pub use plan::{
     Archiving, CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan,
 };
 pub use state::{
-    AgentReport, ArchiveEnd, Archived, Attempt, Boot, Checkout, Handover, Millis, PullRequest, Run, State, StateName,
-    Tally, TokenFacts, Work,
+    AgentReport, ArchiveEnd, Archived, Attempt, Boot, Checkout, Handover, Millis, MissingPart, PullRequest, Run, State,
+    StateName, Tally, TokenFacts, Work,
 };
 pub use transition::{IllegalTransition, Refusal, transition};
 pub use verdict::{Ending, UnreadableVerdict, Verdict, VerdictKind, idempotency_key};

@@ -31,7 +31,7 @@ pub use command::shell;
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
 pub use run::{AgentEnd, Bounds, EndedBy, Haste, Order, Probe, ProbeError, RunError, probe, run};
-pub use stream::{AgentReport, Conclusion, ResultEvent, Stream, StreamEnd};
+pub use stream::{AgentReport, Conclusion, ResultEvent, SeenParts, SeenServer, Stream, StreamEnd};
 pub use transcript::{Transcript, read_transcript};
 
 /// `RUNNER_AGENT`.
@@ -143,6 +143,13 @@ pub struct Start {
     pub args: Vec<OsString>,
     /// Exactly its environment.
     pub env: Vec<(String, OsString)>,
+    /// What it reads and executes beside what every agent does: directories of an operator's plugins.
+    pub reach: Vec<PathBuf>,
+}
+
+/// What a program in the working tree has in its environment: an allow-list, and nothing else.
+pub fn environment(place: &Place<'_>) -> Result<Vec<(String, OsString)>, PrepareError> {
+    Ok(environment::Environment::new(place)?.into_list())
 }
 
 impl Start {

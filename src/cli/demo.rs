@@ -53,6 +53,8 @@ async fn demo(
     if scripted {
         options.agent = Some(AgentKind::Command);
         options.agent_command = Some(SCRIPT.to_owned());
+        // An image's environment may choose some for Claude Code.
+        options.plugins.clear();
     }
     let mut settings = settings(options, &id)?;
     settings.prepare_directories()?;

@@ -12,6 +12,7 @@ use crate::config::ConfigError;
 use crate::doctor::Unhealthy;
 use crate::driver::DriveError;
 use crate::ids::InvalidName;
+use crate::plugins::CheckError;
 use crate::process::{HardenError, InitError};
 use crate::steps::DumpError;
 
@@ -98,6 +99,15 @@ pub enum CliError {
         /// Why.
         source: Unhealthy,
     },
+    /// The plugins' servers cannot be started here at all.
+    #[error("failed to {0}")]
+    Plugins(#[from] CheckError),
+    /// What the agent's sandbox is here cannot be found out, or it is not what was asked for.
+    #[error("failed to set the sandbox up: {cause}")]
+    Sandbox {
+        /// Why.
+        cause: String,
+    },
     /// What the agent would be told cannot be found out.
     #[error("failed to find out what the agent would be told: {0}")]
     Dump(#[from] DumpError),
@@ -141,6 +151,8 @@ impl CliError {
             Self::Read { .. }
             | Self::Output { .. }
             | Self::Dump(_)
+            | Self::Plugins(_)
+            | Self::Sandbox { .. }
             | Self::Embedded { .. }
             | Self::Harden(_)
             | Self::Init(_)
@@ -179,6 +191,8 @@ impl CliError {
             | Self::Unhealthy { .. }
             | Self::Drive(DriveError::Illegal(_) | DriveError::Unwritable(_))
             | Self::Output { .. }
+            | Self::Plugins(_)
+            | Self::Sandbox { .. }
             | Self::Dump(_)
             | Self::Embedded { .. } => None,
         }

@@ -49,11 +49,14 @@ fn commands() -> Vec<Command> {
 fn variables() -> Vec<Variable> {
     let mut found: Vec<Variable> = Vec::new();
     for command in commands() {
-        for argument in command.get_arguments() {
+        let verbs = command.get_subcommands().flat_map(Command::get_arguments);
+        for argument in command.get_arguments().chain(verbs) {
             let Some(name) = argument.get_env() else { continue };
             let name = name.to_string_lossy().into_owned();
             let taker = command.get_name().to_owned();
             match found.iter_mut().find(|variable| variable.name == name) {
+                // Verbs have the settings of their command, too.
+                Some(variable) if variable.takers.contains(&taker) => {}
                 Some(variable) => variable.takers.push(taker),
                 None => found.push(Variable {
                     name,

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::adapters::archive::InvalidDestination;
 use crate::adapters::model::{PricesError, UpstreamError};
+use crate::plugins::PluginError;
 use crate::sandbox::Exposed;
 use crate::seal::{KeyFileError, SealError};
 
@@ -110,6 +111,9 @@ pub enum ConfigError {
         /// What lies where.
         exposed: Exposed,
     },
+    /// Plugins that cannot be chosen so.
+    #[error("RUNNER_PLUGINS: {0}")]
+    Plugin(#[from] PluginError),
     /// An archive could not go there.
     #[error(
         "RUNNER_ARCHIVE_URL cannot be used: {0}; a folder as file:///archive/ and an https:// address that takes a PUT are \

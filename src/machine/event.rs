@@ -7,7 +7,7 @@ use strum::{EnumIter, IntoStaticStr};
 
 use super::effect::EffectName;
 use super::failure::Failure;
-use super::state::{AgentReport, Archived, Checkout, Handover, Millis, PullRequest, TokenFacts};
+use super::state::{AgentReport, Archived, Checkout, Handover, Millis, MissingPart, PullRequest, TokenFacts};
 use super::verdict::Verdict;
 use super::work::{CommandRun, Left};
 use crate::ids::{ApiUrl, SessionId, TaskId};
@@ -285,6 +285,8 @@ pub enum Note {
         /// How many.
         killed: u64,
     },
+    /// The agent did not take a chosen plugin, or an MCP server of one did not answer when it began. It worked without.
+    PluginMissing(MissingPart),
     /// The answer to an effect, or the probe of one, was lost: it is looked at again.
     AnswerLost {
         /// Which.

@@ -146,9 +146,35 @@ pub struct AgentReport {
     /// The model it says it used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// What of the chosen plugins it had to do without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_parts: Vec<MissingPart>,
     /// What it took: in a row this start of the agent, in a state all of them.
     #[serde(flatten)]
     pub effort: Effort,
+}
+
+/// A chosen plugin that the agent did not take, or an MCP server of one that did not answer when the agent began.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingPart {
+    /// The plugin.
+    pub plugin: String,
+    /// The server, where the plugin as a whole is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// What the agent says of it in a word or two: `failed`, `pending` and the like.
+    pub status: String,
+}
+
+impl MissingPart {
+    /// What is missing, for a sentence. `name` makes a name fit where it stands.
+    pub fn named(&self, name: impl Fn(&str) -> String) -> String {
+        let (plugin, status) = (name(&self.plugin), name(&self.status));
+        match &self.server {
+            Some(server) => format!("the MCP server {} of the plugin {plugin} ({status})", name(server)),
+            None => format!("the plugin {plugin} ({status})"),
+        }
+    }
 }
 
 /// What was taken from the agent's working tree.

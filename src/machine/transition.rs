@@ -519,7 +519,7 @@ fn may_conclude(run: &Run, kind: VerdictKind) -> Result<(), Refusal> {
 
 fn see(run: &mut Run, note: &Note, at: Millis) {
     match note {
-        Note::Sandbox { .. } | Note::OutOfMemory { .. } => {}
+        Note::Sandbox { .. } | Note::OutOfMemory { .. } | Note::PluginMissing(_) => {}
         Note::AnswerLost { effect, .. } => {
             let tally = run.tallies.entry(*effect).or_default();
             tally.misses += 1;

@@ -231,6 +231,12 @@ impl Progress {
             };
             whole.model = earlier.model.or(whole.model);
             whole.session_id = whole.session_id.or(earlier.session_id);
+            let again = std::mem::replace(&mut whole.missing_parts, earlier.missing_parts);
+            for server in again {
+                if !whole.missing_parts.contains(&server) {
+                    whole.missing_parts.push(server);
+                }
+            }
             self.first_check = self.check.take();
         }
         self.agent = Some(whole);

@@ -29,6 +29,7 @@ use ending::{Attempt, Why};
 
 mod bill;
 mod ending;
+mod missing;
 
 /// What the agent gets from the settings beside the agent itself.
 #[derive(Debug, Clone)]
@@ -50,6 +51,7 @@ pub(super) fn chosen(settings: &Settings) -> Agent {
             // An empty one is how a manifest leaves it out.
             model: settings.options.agent_model.clone().filter(|model| !model.is_empty()),
             repo_config: settings.options.repo_config,
+            plugins: settings.plugins.clone(),
         }),
     }
 }
@@ -126,7 +128,8 @@ pub(super) async fn probe(world: &World, run: &AgentRun, call: &Call) -> Result<
     };
     Ok(match found {
         Ok(agent::Probe::Finished { judgement, ended }) => {
-            Probe::Ended(ending::judged(&judgement, &ended, &bill, next(world, run)))
+            let outcome = ending::judged(&judgement, &ended, &bill, next(world, run));
+            Probe::Ended(missing::told(world, judgement.report(), outcome))
         }
         Ok(agent::Probe::NotFinished { ran, report }) => {
             // Its own figure for the cost goes on in its conversation: a later start says it again.
@@ -216,18 +219,21 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     }
     crash::at(CrashPoint::Inside(Inside::AgentDead));
     Ok(match end {
-        Ok(end) => ending::outcome(&Attempt {
-            end: &end,
-            run,
-            bounds,
-            bill: &bill,
-            refused_for_budget,
-            killed,
-            resumed: begin == Begin::WhereItWas,
-            next: next(world, run),
-            budget: world.allowance.budget,
-            on_term: world.on_term,
-        }),
+        Ok(end) => {
+            let outcome = ending::outcome(&Attempt {
+                end: &end,
+                run,
+                bounds,
+                bill: &bill,
+                refused_for_budget,
+                killed,
+                resumed: begin == Begin::WhereItWas,
+                next: next(world, run),
+                budget: world.allowance.budget,
+                on_term: world.on_term,
+            });
+            missing::told(world, end.judgement.report(), outcome)
+        }
         Err(error) => ending::not_run(&error, next(world, run)),
     })
 }

@@ -109,6 +109,8 @@ fn report(redactor: &Redactor, said: AgentReport) -> AgentReport {
         summary: clean(said.summary),
         session_id: clean(said.session_id),
         model: clean(said.model),
+        // Names that were checked, and a status that was cleaned where it was read.
+        missing_parts: said.missing_parts,
         effort: said.effort,
     }
 }

@@ -73,6 +73,7 @@ pub(super) fn launch(
     let confined = in_force.map(|in_force| {
         let mut confinement = confinement(world, &start.program, start.path());
         confinement.read_only.extend(beside.desk.map(Path::to_owned));
+        confinement.read_execute.extend(start.reach.iter().cloned());
         if let Some(port) = beside.port {
             confinement.ports.allow(port);
         }

@@ -134,6 +134,10 @@ fn say(run: &Run, event: &Event) {
                 killed,
                 "out of memory: the kernel killed processes of this container while the agent ran"
             ),
+            Note::PluginMissing(part) => tracing::warn!(
+                "the agent worked without {}: `runner plugins check` says more",
+                part.named(str::to_owned)
+            ),
             Note::AnswerLost { effect, cause } => tracing::warn!("the answer to {effect} was lost: {cause}"),
             Note::Parked => tracing::info!("parked: the next start goes on"),
             Note::Undelivered => {

@@ -22,20 +22,20 @@ use crate::harness::{Bench, CANARY, NEVER, Outside, RUNNER, files_with, transcri
 use crate::messages_api::{MessagesApi, Turn};
 
 /// What the model hears and the agent never sees.
-const KEY: &str = "sk-ant-of-this-test";
+pub(crate) const KEY: &str = "sk-ant-of-this-test";
 const TASK: &str = "Make a change\n\nAny will do.";
 const LAST_WORDS: &str = "I committed kept.txt and left left.txt for you.";
 
 /// A repository with history, a scripted model, and the real CLI as the agent.
-struct Room {
-    outside: Outside,
+pub(crate) struct Room {
+    pub(crate) outside: Outside,
     base: CommitId,
-    model: MessagesApi,
-    bench: Bench,
+    pub(crate) model: MessagesApi,
+    pub(crate) bench: Bench,
 }
 
 impl Room {
-    async fn new(program: &Path, key: Option<&str>) -> Self {
+    pub(crate) async fn new(program: &Path, key: Option<&str>) -> Self {
         let outside = Outside::start().await;
         let commit = |n: usize| SeedCommit {
             message: format!("change {n}"),
@@ -67,7 +67,7 @@ impl Room {
     }
 
     /// `runner run` on the repository, to its end: the exit code and what it printed.
-    async fn run(&self) -> (Option<i32>, String) {
+    pub(crate) async fn run(&self) -> (Option<i32>, String) {
         let mut command = Command::new(RUNNER);
         command
             .args(["run", "--task", TASK, "--task-id", self.outside.task.as_str()])
@@ -86,7 +86,7 @@ impl Room {
     }
 
     /// The verdict as the journal has it: what was sent, byte for byte.
-    fn journaled_verdict(&self) -> Value {
+    pub(crate) fn journaled_verdict(&self) -> Value {
         let rows = self.bench.dump();
         let verdicts: Vec<&Value> = rows.iter().filter(|row| row["kind"] == "verdict").collect();
         assert_eq!(verdicts.len(), 1, "{verdicts:?}");

@@ -39,6 +39,7 @@ mod model_proxy;
 mod otlp;
 mod output;
 mod outside;
+mod plugins;
 mod policy;
 mod progress;
 mod prompt;

@@ -14,6 +14,7 @@ use super::environment::{DEFAULT_PATH, Environment};
 use super::{Conversation, MicroUsd, PrepareError, RepoConfig, Standing, Start, Surroundings};
 use crate::adapters::model::Access;
 use crate::ids::SessionId;
+use crate::plugins::{self, Laid, Plugin};
 
 /// The version whose flags and output this was written for.
 pub const MEASURED_WITH: &str = "2.1.330";
@@ -27,6 +28,8 @@ pub struct Claude {
     pub model: Option<String>,
     /// `RUNNER_REPO_CONFIG`: only [`RepoConfig::Trust`] lets it take anything from the repository by itself.
     pub repo_config: RepoConfig,
+    /// `RUNNER_PLUGINS`.
+    pub plugins: Vec<Plugin>,
 }
 
 fn config_dir(home: &Path) -> PathBuf {
@@ -57,11 +60,44 @@ impl Claude {
             .instructions
             .map(|text| put(surroundings.desk, "claude-instructions.md", text))
             .transpose()?;
+        let mut args = self.arguments(surroundings, settings, instructions);
+        args.extend(self.plugins(surroundings.desk)?);
         Ok(Start {
             program,
-            args: self.arguments(surroundings, settings, instructions),
+            args,
             env: env.into_list(),
+            reach: self
+                .plugins
+                .iter()
+                .filter_map(Plugin::directory)
+                .map(Path::to_owned)
+                .collect(),
         })
+    }
+
+    /// Puts the chosen plugins where it reads them, and names them to it. Nothing where none is chosen.
+    fn plugins(&self, desk: &Path) -> Result<Vec<OsString>, PrepareError> {
+        if self.plugins.is_empty() {
+            return Ok(Vec::new());
+        }
+        let lay = |plugin: &Plugin| {
+            plugin.lay(desk).map_err(|source| PrepareError::Write {
+                path: desk.join("plugins"),
+                source,
+            })
+        };
+        let roots = self.plugins.iter().map(lay).collect::<Result<Vec<_>, _>>()?;
+        let laid: Vec<Laid<'_>> = self
+            .plugins
+            .iter()
+            .zip(&roots)
+            .map(|(plugin, root)| Laid { plugin, root })
+            .collect();
+        let servers = put(desk, "claude-mcp.json", &format!("{:#}\n", plugins::mcp_config(&laid)))?;
+        let mut args: Vec<OsString> = roots.iter().flat_map(|root| plugins::arguments(root)).collect();
+        // Last: it takes as many files as follow.
+        args.extend(["--mcp-config".into(), servers.into()]);
+        Ok(args)
     }
 
     fn arguments(
@@ -227,6 +263,7 @@ mod tests {
             program: "claude".into(),
             model: Some("m".to_owned()),
             repo_config: RepoConfig::Instructions,
+            plugins: Vec::new(),
         })
     }
 
@@ -346,11 +383,53 @@ mod tests {
     }
 
     #[test]
+    fn chosen_plugins_are_named_with_their_servers_and_an_operators_directory_may_be_read() {
+        let room = Room::new();
+        let own = room.room.path().join("own");
+        fs::create_dir_all(own.join(".claude-plugin")).unwrap();
+        fs::write(own.join(".claude-plugin/plugin.json"), r#"{"name": "own"}"#).unwrap();
+        let server = r#"{"mcpServers": {"it": {"command": "${CLAUDE_PLUGIN_ROOT}/server"}}}"#;
+        fs::write(own.join(".mcp.json"), server).unwrap();
+        let own = fs::canonicalize(own).unwrap();
+        let Agent::Claude(agent) = claude() else { unreachable!() };
+        let agent = Agent::Claude(Claude {
+            plugins: plugins::choose(&["aws-docs", own.to_str().unwrap()]).unwrap(),
+            ..agent
+        });
+        let start = room.prepare(&agent, Standing::User, &[]).unwrap();
+        let desk = room.room.path();
+        let (built_in, servers) = (desk.join("plugins/aws-docs"), desk.join("claude-mcp.json"));
+        let named = [
+            "--plugin-dir",
+            built_in.to_str().unwrap(),
+            "--plugin-dir",
+            own.to_str().unwrap(),
+            "--mcp-config",
+            servers.to_str().unwrap(),
+        ];
+        let words = words(&start);
+        assert!(words.ends_with(&named), "{words:?}");
+        assert!(words.contains(&"--strict-mcp-config"), "{words:?}");
+        assert_eq!(start.reach, std::slice::from_ref(&own));
+        let servers: serde_json::Value = serde_json::from_str(&fs::read_to_string(servers).unwrap()).unwrap();
+        let servers = servers["mcpServers"].as_object().unwrap();
+        let keys: Vec<&String> = servers.keys().collect();
+        assert_eq!(keys, ["plugin:aws-docs:aws-docs", "plugin:own:it"]);
+        assert_eq!(
+            servers["plugin:own:it"]["command"],
+            own.join("server").to_str().unwrap()
+        );
+        assert!(built_in.join("skills/aws-docs/SKILL.md").is_file());
+        assert!(!desk.join("plugins/terraform").exists());
+    }
+
+    #[test]
     fn a_program_that_is_nowhere_is_missing() {
         let missing = Agent::Claude(Claude {
             program: "no-such-agent".into(),
             model: None,
             repo_config: RepoConfig::Instructions,
+            plugins: Vec::new(),
         });
         let error = Room::new().prepare(&missing, Standing::User, &[]).unwrap_err();
         assert!(matches!(error, PrepareError::Missing { .. }), "{error}");

@@ -32,6 +32,10 @@ pub(super) struct Event<'a> {
     /// Of `system/init`.
     #[serde(borrow)]
     pub(super) model: Option<Text<'a>>,
+    #[serde(borrow)]
+    pub(super) mcp_servers: Option<Vec<McpServer<'a>>>,
+    #[serde(borrow)]
+    pub(super) plugins: Option<Vec<LoadedPlugin<'a>>>,
     /// Of `system/background_tasks_changed`: those that still run.
     pub(super) tasks: Option<Vec<IgnoredAny>>,
     /// Of `system/api_retry`.
@@ -61,6 +65,22 @@ pub(super) struct Event<'a> {
     #[serde(borrow)]
     pub(super) result: Option<Text<'a>>,
     pub(super) errors: Option<Vec<String>>,
+}
+
+/// A server as `system/init` lists it.
+#[derive(Debug, Deserialize)]
+pub(super) struct McpServer<'a> {
+    #[serde(borrow)]
+    pub(super) name: Text<'a>,
+    #[serde(borrow)]
+    pub(super) status: Text<'a>,
+}
+
+/// A plugin as `system/init` lists it.
+#[derive(Debug, Deserialize)]
+pub(super) struct LoadedPlugin<'a> {
+    #[serde(borrow)]
+    pub(super) name: Text<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::activity::{Activity, Doings};
-use super::event::{Event, FullMessage, Message, Text};
+use super::event::{Event, FullMessage, McpServer, Message, Text};
 use super::money::MicroUsd;
 use super::plain::{LINE_LIMIT as PLAIN_LINE_LIMIT, Plain};
 use crate::adapters::skim::Skim;
@@ -34,6 +34,9 @@ const TOP_LEVEL: &[&str] = &[
 const KEPT_ROOM: usize = 256 * 1024;
 /// How much of the last result's text is kept, in bytes.
 const SUMMARY_LIMIT: usize = 16 * 1024;
+/// How many plugins and MCP servers are kept, and how much of a name or a status, in bytes.
+const PARTS_LIMIT: usize = 200;
+const PART_NAME_LIMIT: usize = 200;
 
 /// What an agent said of its run. What it did not say is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +62,26 @@ pub struct AgentReport {
     pub model: Option<String>,
     /// Running time over all results, in milliseconds.
     pub duration_ms: Option<u64>,
+    /// What it had beside its own tools when it began.
+    pub parts: Option<SeenParts>,
+}
+
+/// What an agent has beside its own tools, as it lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenParts {
+    /// The names of plugins.
+    pub plugins: Vec<String>,
+    /// MCP servers.
+    pub servers: Vec<SeenServer>,
+}
+
+/// An MCP server as the agent lists it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenServer {
+    /// Its name.
+    pub name: String,
+    /// What became of it: `connected`, or why not in a word.
+    pub status: String,
 }
 
 /// What a result event says of the run.
@@ -269,6 +292,18 @@ impl Stream {
                 let report = &mut self.end.report;
                 let clean = |text: Text<'_>| self.redactor.clean(text.into_string());
                 report.model = report.model.take().or(event.model.map(clean));
+                let kept = |text: Text<'_>| first_bytes(&clean(text), PART_NAME_LIMIT).to_owned();
+                let server = |server: McpServer<'_>| SeenServer {
+                    name: kept(server.name),
+                    status: kept(server.status),
+                };
+                if let (None, Some(plugins), Some(servers)) = (&report.parts, event.plugins, event.mcp_servers) {
+                    let plugins = plugins.into_iter().take(PARTS_LIMIT);
+                    report.parts = Some(SeenParts {
+                        plugins: plugins.map(|plugin| kept(plugin.name)).collect(),
+                        servers: servers.into_iter().take(PARTS_LIMIT).map(server).collect(),
+                    });
+                }
                 report.session_id = event.session_id.map(clean).or(report.session_id.take());
             }
             ("system", Some("background_tasks_changed")) => {

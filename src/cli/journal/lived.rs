@@ -10,8 +10,8 @@ use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::tests::policy;
 use crate::machine::{
     Ack, AgentReport, Assignment, Checkout, CommandEnd, CommandRun, Cut, EffectName, Effort, Event, Fact, Failure,
-    Finding, Handover, Left, Millis, NoChanges, Note, Outcome, Plan, Policy, PullRequest, Run, Situation, Stopping,
-    TokenFacts, Trouble, Verdict, plan, transition,
+    Finding, Handover, Left, Millis, MissingPart, NoChanges, Note, Outcome, Plan, Policy, PullRequest, Run, Situation,
+    Stopping, TokenFacts, Trouble, Verdict, plan, transition,
 };
 use crate::record;
 use crate::task::Task;
@@ -326,6 +326,15 @@ impl Lived {
         self.does(EffectName::Report, 15, Fact::Reported { ack })
     }
 
+    /// What the agent said at its start of a plugin, or of a server of one.
+    pub(in crate::cli::journal) fn misses(self, plugin: &str, server: Option<&str>, status: &str) -> Self {
+        self.notes(Note::PluginMissing(MissingPart {
+            plugin: plugin.to_owned(),
+            server: server.map(str::to_owned),
+            status: status.to_owned(),
+        }))
+    }
+
     pub(in crate::cli) fn does_not_reach_the_api(self) -> Self {
         self.tries_again(
             EffectName::Report,
@@ -366,6 +375,7 @@ fn report(summary: &str) -> AgentReport {
         summary: Some(summary.to_owned()),
         session_id: Some("11111111-2222-5333-8444-555555555555".to_owned()),
         model: Some("claude-sonnet-4-5".to_owned()),
+        missing_parts: Vec::new(),
         effort: Effort {
             ran_ms: 120_000,
             cost_micro_usd: Some(312_400),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use runner_journal::{Entry, Finding, Row};
 use serde::Deserialize;
 
-use crate::machine::{EffectName, Millis, Note, Run, State};
+use crate::machine::{EffectName, Millis, MissingPart, Note, Run, State};
 
 /// What the rows tell that the state at their end does not hold any more. Grows with effects, not with rows.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Story {
     pub(super) left: Option<Left>,
     /// How many processes were killed for want of memory while the agent ran.
     pub(super) killed_for_memory: u64,
+    /// MCP servers of plugins that the agent had to do without.
+    pub(super) missing_parts: Vec<MissingPart>,
     /// What confined the agent last: the setting, and the rights in force.
     pub(super) sandbox: Option<(String, Vec<String>)>,
     /// The program that wrote the last start.
@@ -83,7 +85,10 @@ impl Story {
                 Ok(Note::Undelivered) => self.left = Some(Left::Undelivered),
                 Ok(Note::OutOfMemory { killed }) => self.killed_for_memory += killed,
                 Ok(Note::Sandbox { mode, rights }) => self.sandbox = Some((mode, rights)),
-                Ok(Note::AnswerLost { .. }) | Err(_) => {}
+                Ok(Note::PluginMissing(server)) if !self.missing_parts.contains(&server) => {
+                    self.missing_parts.push(server);
+                }
+                Ok(Note::PluginMissing(_) | Note::AnswerLost { .. }) | Err(_) => {}
             },
             Entry::Enter { .. }
             | Entry::Intent { .. }

@@ -198,6 +198,7 @@ fn what_an_agent_says_of_its_mending_comes_after_what_it_said_first() {
         summary: Some(summary.to_owned()),
         model: model.map(str::to_owned),
         session_id: session.map(str::to_owned),
+        missing_parts: Vec::new(),
         effort: Effort {
             turns: Some(turns),
             ..Effort::default()
@@ -224,4 +225,18 @@ fn what_an_agent_says_of_its_mending_comes_after_what_it_said_first() {
     assert_eq!(whole, report("One.\n\nTwo.", Some("m-2"), Some("s-1"), 7));
     let whole = mended(report(&"x".repeat(9_000), None, None, 0), report("Two.", None, None, 0));
     assert_eq!(whole.summary, Some(format!("{}…", "x".repeat(8 * 1024))));
+
+    let without = |servers: &[&str]| AgentReport {
+        missing_parts: servers
+            .iter()
+            .map(|server| MissingPart {
+                plugin: "p".to_owned(),
+                server: Some((*server).to_owned()),
+                status: "failed".to_owned(),
+            })
+            .collect(),
+        ..AgentReport::default()
+    };
+    let whole = mended(without(&["one", "two"]), without(&["two", "three"]));
+    assert_eq!(whole.missing_parts, without(&["one", "two", "three"]).missing_parts);
 }

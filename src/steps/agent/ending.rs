@@ -252,6 +252,7 @@ fn reported(said: &Said, ended: &Ended, bill: &Bill) -> AgentReport {
         summary: said.summary.as_deref().map(|text| cut(text, SUMMARY_LIMIT)),
         session_id: said.session_id.as_deref().map(|id| cut(id, 200)),
         model: said.model.as_deref().map(|name| cut(name, 200)),
+        missing_parts: Vec::new(),
         effort: bill.effort(said, ran),
     }
 }

@@ -129,6 +129,13 @@ impl PullRequestText<'_> {
                 plain(&cut(why, REASON_LIMIT))
             );
         }
+        let missing = self.agent.missing_parts.iter();
+        let missing: Vec<String> = missing
+            .map(|part| part.named(|text| format!("`{}`", cell(text))))
+            .collect();
+        if !missing.is_empty() {
+            let _ = write!(words, "\n\n> The agent worked without {}.", missing.join(", "));
+        }
         words
     }
 
@@ -159,6 +166,7 @@ impl PullRequestText<'_> {
             session_id,
             effort,
             summary: _,
+            missing_parts: _,
         } = self.agent;
         let Effort {
             ran_ms,

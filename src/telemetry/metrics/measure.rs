@@ -170,7 +170,7 @@ impl Inner {
             Note::Parked => self.departed("parked"),
             Note::Undelivered => self.departed("undelivered"),
             // Said of each start by who looks at it, and journaled of the first alone.
-            Note::Sandbox { .. } => {}
+            Note::Sandbox { .. } | Note::PluginMissing(_) => {}
         }
     }
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use super::{AgentIdentity, Farewell, Value};
 use crate::ids::RepoUrl;
 use crate::machine::{
-    Ack, Assignment, CommandEnd, EffectName, Effort, Fact, Failure, Millis, Note, Outcome, Run, Trouble, Verdict,
-    VerdictKind,
+    Ack, Assignment, CommandEnd, EffectName, Effort, Fact, Failure, Millis, MissingPart, Note, Outcome, Run, Trouble,
+    Verdict, VerdictKind,
 };
 use crate::record::MACHINE;
 use crate::task::Task;
@@ -280,6 +280,14 @@ pub(super) fn note(note: &Note) -> (&'static str, Attributes, Option<Farewell>) 
         Note::OutOfMemory { killed } => {
             said.set("runner.killed", *killed);
             ("out_of_memory", said, None)
+        }
+        Note::PluginMissing(MissingPart { plugin, server, status }) => {
+            said.set("runner.plugin.name", plugin.as_str());
+            if let Some(server) = server {
+                said.set("runner.plugin.server", server.as_str());
+            }
+            said.set("runner.plugin.status", status.as_str());
+            ("plugin_missing", said, None)
         }
         Note::AnswerLost { effect, cause } => {
             said.set("cicd.pipeline.task.name", effect.to_string());

@@ -370,3 +370,33 @@ fn the_models_answers_since_the_last_result_are_turns() {
     assert_eq!(turns(&[&one, &two, &result]), Some(2));
     assert_eq!(turns(&[&one, &result, &two]), Some(3));
 }
+
+#[test]
+fn servers_are_as_they_were_when_the_agent_began_bounded_and_without_secrets() {
+    let seen = |lines: &str| {
+        let servers = read(lines.as_bytes(), 1000).0.report.parts?.servers;
+        Some(
+            servers
+                .into_iter()
+                .map(|server| (server.name, server.status))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let fixture = include_str!("../../../../tests/fixtures/claude/mcp-fail.jsonl");
+    let expected = [("broken", "failed"), ("dies", "failed"), ("echo", "connected")];
+    let expected = expected.map(|(name, status)| (name.to_owned(), status.to_owned()));
+    assert_eq!(seen(fixture), Some(expected.to_vec()));
+    assert_eq!(seen(RESULT), None, "one that never began has listed none");
+    let init =
+        |servers: &str| format!(r#"{{"type":"system","subtype":"init","plugins":[],"mcp_servers":[{servers}]}}"#);
+    let server = |name: &str| format!(r#"{{"name":"{name}","status":"connected"}}"#);
+    let twice = format!("{}\n{}\n", init(""), init(&server("later")));
+    assert_eq!(seen(&twice), Some(Vec::new()), "a later turn is no beginning");
+    let many = seen(&init(&vec![server(&"n".repeat(1000)); 1000].join(","))).unwrap();
+    assert_eq!((many.len(), many[0].0.len()), (200, 200));
+    let plugins = include_str!("../../../../tests/fixtures/claude/plugin-dir.jsonl");
+    let plugins = read(plugins.as_bytes(), 1000).0.report.parts.unwrap().plugins;
+    assert!(plugins.contains(&"myplug".to_owned()), "{plugins:?}");
+    let secret = seen(&init(&server("ghp_0123456789abcdefghijABCDEFGHIJ012345"))).unwrap();
+    assert_eq!(secret[0].0, "ghp_[redacted]");
+}

@@ -22,6 +22,7 @@ pub(super) fn sentences(facts: &Facts<'_>) -> Vec<String> {
         retries(facts),
         starts(facts),
         memory(facts),
+        plugins(facts),
     ]
     .into_iter()
     .flatten()
@@ -213,6 +214,13 @@ fn starts(facts: &Facts<'_>) -> Option<String> {
         );
     }
     Some(text)
+}
+
+/// What the agent had to do without.
+fn plugins(facts: &Facts<'_>) -> Option<String> {
+    let missing = facts.story.missing_parts.iter();
+    let named: Vec<String> = missing.map(|part| part.named(|text| facts.quote(text, 64))).collect();
+    (!named.is_empty()).then(|| format!("The agent worked without {}.", named.join(" and ")))
 }
 
 fn memory(facts: &Facts<'_>) -> Option<String> {

@@ -71,6 +71,18 @@ fn others() -> Vec<(&'static str, Lived)> {
                 .reports(Ack::CallbackPending),
         ),
         (
+            "completed, without parts of two plugins",
+            Lived::up_to(EffectName::Agent)
+                .misses("aws-docs", Some("aws-docs"), "failed")
+                .misses("ours", None, "not loaded")
+                .runs_the_agent()
+                .hands_over()
+                .pushes()
+                .opens_it()
+                .concludes()
+                .reports(Ack::Accepted),
+        ),
+        (
             "completed, a branch alone",
             Lived::locally_up_to(EffectName::Push)
                 .pushes()

@@ -109,6 +109,11 @@ fn notes() -> impl Iterator<Item = Note> {
     let others = [
         sandbox,
         Note::OutOfMemory { killed: 1 },
+        Note::PluginMissing(MissingPart {
+            plugin: String::new(),
+            server: None,
+            status: String::new(),
+        }),
         Note::Parked,
         Note::Undelivered,
     ];

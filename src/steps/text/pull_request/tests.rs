@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
-use crate::machine::{CommandEnd, Effort, Millis};
+use crate::machine::{CommandEnd, Effort, Millis, MissingPart};
 
 const POLICY: RepoPolicy = RepoPolicy {
     plain_http: PlainHttp::LoopbackOnly,
@@ -50,6 +50,7 @@ impl Known {
                 },
                 session_id: Some("15f0d5e8-0000-5000-8000-000000000000".to_owned()),
                 model: Some("claude-opus-5-5".to_owned()),
+                missing_parts: Vec::new(),
             },
             handover: Handover {
                 head: None,
@@ -172,6 +173,22 @@ fn the_repositorys_template_frames_it() {
 }
 
 #[test]
+fn what_of_its_plugins_the_agent_had_to_do_without_is_said_in_a_line() {
+    let mut known = Known::new(SUMMARY, Some(ISSUE));
+    let missing = |plugin: &str, server: Option<&str>, status: &str| MissingPart {
+        plugin: plugin.to_owned(),
+        server: server.map(str::to_owned),
+        status: status.to_owned(),
+    };
+    known.agent.missing_parts = vec![
+        missing("aws-docs", Some("aws-docs"), "failed"),
+        missing("ours", None, "`not` loaded @octo\n# <b>"),
+    ];
+    golden("without-a-plugin", &known.text());
+    assert!(!known.text().is_draft());
+}
+
+#[test]
 fn hostile_words_stay_where_they_are() {
     let mut known = Known::new(HOSTILE, Some("javascript:alert(1) <!-- @octo"));
     known.agent.model = Some("m` | <b>\n@octo".to_owned());
@@ -217,6 +234,14 @@ fn however_much_is_said_github_takes_it() {
             Some(&format!("https://e.org/{}", "x".repeat(9000))),
         );
         known.agent.model = Some(said.repeat(1000));
+        let name = "s".repeat(64);
+        // 16 are written down of each start, and there may be two.
+        let server = MissingPart {
+            plugin: name.clone(),
+            server: Some(name),
+            status: cut(&said.repeat(40), 40),
+        };
+        known.agent.missing_parts = vec![server; 32];
         let template = format!("{}\n## Description\n", "t\n".repeat(9_900));
         let long = said.repeat(5000);
         let text = PullRequestText {
