@@ -32,7 +32,7 @@ const PRIVATE: [&str; 18] = [
     "pip.conf",
     "root.crt",
 ];
-/// Directories that may have nothing in them but directories: caches, and roots of trust that somebody added.
+/// Directories that may have nothing in them but directories and empty files: caches, and roots of trust that somebody added.
 const EMPTY: [&str; 6] = [
     "root/.cache",
     "src",
@@ -62,7 +62,9 @@ fn redactor() -> Redactor {
 fn wrong(path: &Path, bytes: &[u8], redactor: &Redactor) -> Vec<String> {
     let mut found = Vec::new();
     let is_private = |part: Component<'_>| PRIVATE.iter().any(|name| part.as_os_str() == *name);
-    if path.components().any(is_private) || EMPTY.iter().any(|dir| path.starts_with(dir)) {
+    // A lock file has nothing in it.
+    let is_left = !bytes.is_empty() && EMPTY.iter().any(|dir| path.starts_with(dir));
+    if path.components().any(is_private) || is_left {
         found.push(format!("{}: must not be there", path.display()));
     }
     let text = String::from_utf8_lossy(if path.starts_with("etc") { bytes } else { b"" });
@@ -152,7 +154,7 @@ fn what_was_planted_in_a_layer_is_found() {
             "etc/apt/apt.conf.d/99proxy",
             b"Acquire::http::Proxy \"http://proxy.example:3128\";\n",
         ),
-        ("usr/local/share/ca-certificates/office.crt", b""),
+        ("usr/local/share/ca-certificates/office.crt", b"a root of trust"),
         ("opt/key.pem", key.as_bytes()),
         ("opt/notes", b"token: ghp_0123456789abcdefghijABCDEFGHIJ456789 \n"),
         (
