@@ -30,11 +30,8 @@ fn every_tool_answers_its_version_to_any_user_of_the_group_with_an_empty_home() 
         ("pkg-config --version", "", ANY),
         ("rg --version", "ripgrep ", ANY),
         ("runner --version", "runner ", env!("CARGO_PKG_VERSION")),
-        (
-            "yq --version",
-            "yq (https://github.com/mikefarah/yq/) version v",
-            pinned("FROM docker.io/mikefarah/yq:"),
-        ),
+        // Debian's, which may stand in for its publisher's, has one version at a time.
+        ("yq --version", "yq (https://github.com/mikefarah/yq/) version v4.", ANY),
     ];
     let lines = tools.map(|(command, ..)| format!("{command} 2>&1 | head -1"));
     for user in ["1001:1001", "1000:1001", "4242:1001"] {
