@@ -29,9 +29,37 @@ pub(crate) const INTERRUPTED_AGENT: &str = "cat > /dev/null; echo run >> \"$HOME
 
 /// The image under test.
 pub(crate) fn image() -> String {
-    std::env::var("RUNNER_TEST_IMAGE").unwrap_or_else(|_| {
-        panic!("RUNNER_TEST_IMAGE names no image: `bash .ci/image` builds one and runs these tests")
-    })
+    named_by("RUNNER_TEST_IMAGE")
+}
+
+/// An image that `.ci/image` builds and names in this variable.
+pub(crate) fn named_by(variable: &str) -> String {
+    std::env::var(variable)
+        .unwrap_or_else(|_| panic!("{variable} names no image: `bash .ci/image` builds one and runs these tests"))
+}
+
+/// A shell's command line in a container of its own, as it is deployed: read-only, without capabilities or a network, and with
+/// an empty home that the group may write.
+pub(crate) fn hardened(image: &str, user: &str, command: &str) -> String {
+    let home = tempfile::tempdir().unwrap();
+    chown(home.path(), Some(0), Some(1001)).unwrap();
+    fs::set_permissions(home.path(), Permissions::from_mode(0o2770)).unwrap();
+    podman_prints(&[
+        "run",
+        "--rm",
+        "--network=none",
+        "--read-only",
+        "--cap-drop=all",
+        "--security-opt=no-new-privileges",
+        "--pids-limit=512",
+        "--memory=2g",
+        &format!("--user={user}"),
+        &format!("--volume={}:/home/runner", home.path().display()),
+        "--entrypoint=bash",
+        image,
+        "-euc",
+        command,
+    ])
 }
 
 /// podman with these arguments, to its end.
@@ -65,6 +93,7 @@ pub(crate) enum Place {
 
 /// What a container is made from.
 pub(crate) struct Plan {
+    image: String,
     /// As `--user` has it.
     pub(crate) user: &'static str,
     /// Who owns the volumes, with which mode.
@@ -81,6 +110,7 @@ impl Plan {
     pub(crate) fn hardened(outside: &Outside) -> Self {
         let forge = outside.forge.listening().base();
         Self {
+            image: image(),
             user: "1001:1001",
             owner: (1001, 1001, 0o700),
             state: Place::Volume,
@@ -97,6 +127,13 @@ impl Plan {
     pub(crate) fn with_command(self, command: &str) -> Self {
         self.with("RUNNER_AGENT", "command")
             .with("RUNNER_AGENT_COMMAND", command)
+    }
+
+    /// Of another image than the one under test.
+    #[must_use]
+    pub(crate) fn of(mut self, image: String) -> Self {
+        self.image = image;
+        self
     }
 
     #[must_use]
@@ -190,7 +227,7 @@ impl Plan {
         }
         arguments.push(format!("--env=RUNNER_LISTEN={address}"));
         arguments.extend(self.arguments);
-        arguments.push(image());
+        arguments.push(self.image);
         let container = Container {
             name,
             address,
@@ -255,13 +292,18 @@ impl Container {
 
     /// Waits for its end, and gives its exit code.
     pub(crate) fn wait(&self) -> i32 {
+        self.wait_for(NEVER)
+    }
+
+    /// The same, where what it does may take longer.
+    pub(crate) fn wait_for(&self, bound: Duration) -> i32 {
         let begun = Instant::now();
         loop {
             let state = self.inspect("{{.State.Status}} {{.State.ExitCode}}");
             if let Some(code) = state.strip_prefix("exited ") {
                 return code.parse().unwrap();
             }
-            assert!(begun.elapsed() < NEVER, "it does not end: {}", self.logs());
+            assert!(begun.elapsed() < bound, "it does not end: {}", self.logs());
             std::thread::sleep(Duration::from_millis(20));
         }
     }

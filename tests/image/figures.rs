@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::container::{INTERRUPTED_AGENT, Plan, image, podman_prints};
+use crate::container::{INTERRUPTED_AGENT, Plan, hardened, image, named_by, podman_prints};
 use crate::outside::Outside;
 
 const ROUNDS: usize = 5;
@@ -38,22 +38,56 @@ fn mib(bytes: u64) -> String {
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
 
-/// The image's size by what brought it. What has none of the marks is the base.
-fn sizes() {
-    let history: Value = serde_json::from_str(&podman_prints(&["history", "--format=json", &image()])).unwrap();
-    let mut parts = [
-        ("apt-get", "git, certificates, bash", 0),
-        ("/usr/local/bin/claude", "Claude Code", 0),
-        ("/usr/local/bin/runner", "runner", 0),
-        ("", "Debian", 0),
-    ];
-    for layer in history.as_array().unwrap() {
-        let by = layer["CreatedBy"].as_str().unwrap();
-        let part = parts.iter_mut().find(|(mark, ..)| by.contains(mark)).unwrap();
-        part.2 += layer["size"].as_u64().unwrap();
+/// The parts that Debian's packages are, by a mark in what made their layer.
+const PACKAGES: [(&str, &str); 3] = [
+    ("COMPILERS= /bin/sh", ""),
+    ("COMPILERS=", "g++, gcc, libc6-dev, pkgconf"),
+    ("TOOLS=", "git, certificates, make, ripgrep"),
+];
+/// The other parts, by where they are.
+const FILES: [(&str, &str); 6] = [
+    ("/usr/local/bin/claude", "Claude Code"),
+    ("/usr/local/go", "Go"),
+    ("/usr/local/bin/gh", "gh"),
+    ("/usr/local/bin/runner", "runner"),
+    ("/usr/local/bin/yq", "yq"),
+    ("/usr/local/bin/jq", "jq"),
+];
+
+/// The image's size by what brought it: layers and files, uncompressed. The rest is the base.
+fn sizes(image: &str) {
+    let history: Value =
+        serde_json::from_str(&podman_prints(&["history", "--no-trunc", "--format=json", image])).unwrap();
+    let layers: Vec<(&str, u64)> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|layer| (layer["CreatedBy"].as_str().unwrap(), layer["size"].as_u64().unwrap()))
+        .collect();
+    let total: u64 = layers.iter().map(|(_, size)| size).sum();
+    let mut parts: Vec<(u64, &str)> = Vec::new();
+    for (by, size) in &layers {
+        // The first that fits: a layer of compilers was made with the variable of the tools as well.
+        if let Some((_, part)) = PACKAGES
+            .iter()
+            .find(|(mark, _)| by.starts_with('|') && by.contains(mark))
+        {
+            parts.push((*size, part));
+        }
     }
-    line("image", &mib(parts.iter().map(|(.., size)| size).sum()));
-    for (_, part, size) in parts {
+    let du = format!("du -sb {} 2> /dev/null || true", FILES.map(|(path, _)| path).join(" "));
+    for line in hardened(image, "1001:1001", &du).lines() {
+        let (bytes, path) = line.split_once('\t').unwrap();
+        let (_, part) = FILES.iter().find(|(known, _)| *known == path).unwrap();
+        parts.push((bytes.parse().unwrap(), part));
+    }
+    // What was left out leaves a directory or two.
+    parts.retain(|(size, _)| *size > 100_000);
+    let rest = total - parts.iter().map(|(size, _)| size).sum::<u64>();
+    parts.push((rest, "Debian"));
+    parts.sort_unstable_by_key(|(size, _)| std::cmp::Reverse(*size));
+    line(image, &mib(total));
+    for (size, part) in parts {
         line(&format!("  {part}"), &mib(size));
     }
 }
@@ -111,7 +145,13 @@ async fn resumed_after_kill() {
 async fn figures_of_a_container() {
     let outside = Outside::start().await;
     println!();
-    sizes();
+    for image in [
+        image(),
+        named_by("RUNNER_TEST_IMAGE_SMALL"),
+        named_by("RUNNER_TEST_IMAGE_OWN"),
+    ] {
+        sizes(&image);
+    }
     healthy_after_start(&outside).await;
     resumed_after_kill().await;
 }

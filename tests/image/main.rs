@@ -11,13 +11,17 @@
 mod container;
 mod contents;
 mod figures;
+mod go_task;
 mod hardened;
+mod layers;
 #[path = "../it/messages_api.rs"]
 #[expect(dead_code, reason = "the tests of the binary use more of it")]
 mod messages_api;
+mod others;
 #[path = "../it/outside.rs"]
 #[expect(dead_code, reason = "the tests of the binary use more of it")]
 mod outside;
 mod restarts;
 mod stopping;
+mod tools;
 mod volumes;

@@ -1,0 +1,200 @@
+//! No secret and nothing of the building machine in any layer, also where a later one takes it away again.
+
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use runner::redact::{Kind, Redactor, Shape};
+use runner::secret::Secret;
+use serde_json::Value;
+use tar::Archive;
+
+use crate::container::{image, podman_prints};
+
+/// Names that only a person's or a building machine's directories have.
+const PRIVATE: [&str; 18] = [
+    ".aws",
+    ".bash_history",
+    ".cargo",
+    ".config",
+    ".docker",
+    ".env",
+    ".git",
+    ".git-credentials",
+    ".gitconfig",
+    ".gnupg",
+    ".kube",
+    ".netrc",
+    ".npm",
+    ".npmrc",
+    ".pypirc",
+    ".ssh",
+    "pip.conf",
+    "root.crt",
+];
+/// Directories that may have nothing in them but directories and empty files: caches, and roots of trust that somebody added.
+const EMPTY: [&str; 6] = [
+    "root/.cache",
+    "src",
+    "usr/local/share/ca-certificates",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/log/apt",
+];
+/// What looks like a secret and is none: how the file's name begins, the looks, and why.
+const KNOWN: [(&str, Shape, &str); 5] = [
+    ("libgnutls.so.", Shape::PrivateKey, "keys that it tests itself with"),
+    ("libunistring.so.", Shape::Aws, "names of letters, in capitals"),
+    ("claude", Shape::Anthropic, "examples in what it tells people"),
+    ("gh", Shape::GitHub, "examples in its help"),
+    ("gh", Shape::GitHubPat, "examples in its help"),
+];
+
+/// Knows the looks of secrets, and those that whoever builds has in the environment.
+fn redactor() -> Redactor {
+    let redactor = Redactor::new();
+    let names: Vec<String> = std::env::vars().map(|(name, _)| name).collect();
+    redactor.add_environment(&names, |name| std::env::var_os(name));
+    redactor
+}
+
+/// What is wrong with a file of a layer.
+fn wrong(path: &Path, bytes: &[u8], redactor: &Redactor) -> Vec<String> {
+    let mut found = Vec::new();
+    let is_private = |part: Component<'_>| PRIVATE.iter().any(|name| part.as_os_str() == *name);
+    // A lock file has nothing in it.
+    let is_left = !bytes.is_empty() && EMPTY.iter().any(|dir| path.starts_with(dir));
+    if path.components().any(is_private) || is_left {
+        found.push(format!("{}: must not be there", path.display()));
+    }
+    let text = String::from_utf8_lossy(if path.starts_with("etc") { bytes } else { b"" });
+    if path.starts_with("etc/apt") && text.contains("Proxy") || text.contains("_proxy=") {
+        found.push(format!("{}: a proxy", path.display()));
+    }
+    for finding in redactor.find(bytes) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_known = |(file, shape, _): &(&str, Shape, &str)| {
+            let is_named = name == *file || file.ends_with('.') && name.starts_with(file);
+            is_named && path.starts_with("usr") && finding.kind == Kind::Shape(*shape)
+        };
+        // Addresses and headers with a password are in the examples of every manual.
+        let is_example = matches!(finding.kind, Kind::Shape(Shape::Userinfo | Shape::Authorization));
+        if !is_example && !KNOWN.iter().any(is_known) {
+            found.push(format!("{}: {}", path.display(), finding.kind.name()));
+        }
+    }
+    found
+}
+
+/// What is wrong in a layer, and how many files it has.
+fn examine(layer: impl Read, redactor: &Redactor) -> (Vec<String>, usize) {
+    let (mut found, mut files) = (Vec::new(), 0);
+    for entry in Archive::new(layer).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        if entry.header().entry_type().is_dir() {
+            continue;
+        }
+        files += 1;
+        let path: PathBuf = entry
+            .path()
+            .unwrap()
+            .components()
+            .filter(|part| *part != Component::CurDir)
+            .collect();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        found.extend(wrong(&path, &bytes, redactor));
+    }
+    (found, files)
+}
+
+#[test]
+fn no_layer_has_a_secret_or_anything_of_the_machine_that_built_it() {
+    let mut saving = Command::new("podman")
+        .args(["save", "--quiet", "--format=docker-archive", &image()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let redactor = redactor();
+    let (mut found, mut layers, mut files) = (Vec::new(), 0, 0);
+    for entry in Archive::new(saving.stdout.take().unwrap()).entries().unwrap() {
+        let entry = entry.unwrap();
+        let is_file = entry.header().entry_type().is_file();
+        if is_file
+            && entry
+                .path()
+                .unwrap()
+                .extension()
+                .is_some_and(|extension| extension == "tar")
+        {
+            let (wrong, in_it) = examine(entry, &redactor);
+            found.extend(wrong);
+            files += in_it;
+            layers += 1;
+        }
+    }
+    assert!(saving.wait().unwrap().success());
+    println!("{layers} layers with {files} files");
+    assert!(layers >= 5 && files > 10_000, "{layers} layers with {files} files");
+    assert_eq!(found, [] as [String; 0]);
+}
+
+/// The control of the test above.
+#[test]
+fn what_was_planted_in_a_layer_is_found() {
+    let key = format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASC".repeat(8)
+    );
+    let planted: [(&str, &[u8]); 8] = [
+        ("etc/passwd", b"root:x:0:0:root:/root:/bin/bash\n"),
+        ("root/.npmrc", b"//registry.example/:_authToken=x\n"),
+        ("src/.git/config", b""),
+        (
+            "etc/apt/apt.conf.d/99proxy",
+            b"Acquire::http::Proxy \"http://proxy.example:3128\";\n",
+        ),
+        ("usr/local/share/ca-certificates/office.crt", b"a root of trust"),
+        ("opt/key.pem", key.as_bytes()),
+        ("opt/notes", b"token: ghp_0123456789abcdefghijABCDEFGHIJ456789 \n"),
+        (
+            "opt/own",
+            b"what this machine alone knows: 0123456789-of-this-machine\n",
+        ),
+    ];
+    let mut layer = tar::Builder::new(Vec::new());
+    for (path, bytes) in planted {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len().try_into().unwrap());
+        layer.append_data(&mut header, path, bytes).unwrap();
+    }
+    let redactor = Redactor::new();
+    redactor.add(&Secret::new("0123456789-of-this-machine"));
+    let (found, files) = examine(&layer.into_inner().unwrap()[..], &redactor);
+    assert_eq!(files, planted.len());
+    for (path, _) in &planted[1..] {
+        assert!(found.iter().any(|wrong| wrong.starts_with(path)), "{path}: {found:?}");
+    }
+    assert!(!found.iter().any(|wrong| wrong.starts_with("etc/passwd")), "{found:?}");
+}
+
+#[test]
+fn neither_the_configuration_nor_the_history_has_a_proxy_or_a_secret() {
+    let inspected = podman_prints(&["image", "inspect", &image()]);
+    let config: Value = serde_json::from_str(&inspected).unwrap();
+    let variables = config[0]["Config"]["Env"].as_array().unwrap();
+    let names: Vec<&str> = variables
+        .iter()
+        .map(|v| v.as_str().unwrap().split('=').next().unwrap())
+        .collect();
+    assert_eq!(names, ["PATH", "HOME", "LANG"], "{variables:?}");
+    let history = podman_prints(&["history", "--no-trunc", "--format=json", &image()]);
+    for text in [inspected, history] {
+        assert!(!text.to_lowercase().contains("_proxy"), "{text}");
+        let found = redactor().find(text.as_bytes());
+        assert_eq!(
+            found.iter().map(|finding| finding.kind.name()).collect::<Vec<_>>(),
+            [] as [&str; 0]
+        );
+    }
+}
