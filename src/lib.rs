@@ -45,6 +45,7 @@ pub mod driver;
 pub mod embedded;
 pub mod forwarder;
 pub mod ids;
+pub mod ledger;
 pub mod machine;
 pub mod policy;
 pub mod process;
@@ -58,6 +59,7 @@ pub mod steps;
 pub mod survival;
 pub mod task;
 pub mod telemetry;
+pub mod term;
 pub mod text;
 pub mod trace;
 
