@@ -14,6 +14,7 @@ use crate::config::{LogOptions, unknown_variables};
 use crate::redact::Redactor;
 use crate::{process, telemetry};
 
+mod actions;
 mod demo;
 mod doctor;
 mod error;
@@ -48,6 +49,7 @@ Examples:
   runner serve                                   in a container: wait for POST /task on :8888
   runner journal dump                            what happened, after the fact
   runner doctor                                  what this machine lacks to run a task
+  runner actions --actions-url URL               a GitHub Actions runner for one job
 
 Exit codes:
   0   the task completed and was acknowledged, or there is nothing left to do
@@ -66,6 +68,8 @@ enum Command {
     Demo(demo::Demo),
     /// Look at a journal
     Journal(journal::JournalCommand),
+    /// Be a just-in-time, ephemeral GitHub Actions runner
+    Actions(actions::Actions),
     /// Say what this machine or image lacks to run a task
     Doctor(doctor::Doctor),
     Init(init::Init),
@@ -100,11 +104,17 @@ pub fn main() -> ExitCode {
         return exit_code(Err(error), &redactor);
     }
     let level = match &cli.command {
-        Command::Serve(_) | Command::Init(_) => "info",
+        Command::Actions(actions) if actions.is_hook() => "warn",
+        Command::Serve(_) | Command::Init(_) | Command::Actions(_) => "info",
         Command::Run(_) | Command::Demo(_) | Command::Journal(_) | Command::Doctor(_) => "warn",
     };
     telemetry::log_to_stderr(&cli.log, level, &redactor);
-    if !matches!(&cli.command, Command::Doctor(doctor) if doctor.is_quiet()) {
+    let quiet = match &cli.command {
+        Command::Doctor(doctor) => doctor.is_quiet(),
+        Command::Actions(actions) => actions.is_hook(),
+        Command::Serve(_) | Command::Run(_) | Command::Demo(_) | Command::Journal(_) | Command::Init(_) => false,
+    };
+    if !quiet {
         warn_of_unknown_variables();
     }
     let done = match cli.command {
@@ -112,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run.execute(&redactor),
         Command::Demo(demo) => demo.execute(&redactor),
         Command::Journal(journal) => journal.execute(),
+        Command::Actions(actions) => actions.execute(&redactor),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Init(init) => init.execute(),
     };

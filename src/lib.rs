@@ -35,6 +35,7 @@
 //! | [`embedded`] | the outside world in miniature: `runner run` and `runner demo` stand on it, and so do the tests |
 //! | [`cli`], [`config`] | one file a command; the settings |
 
+pub mod actions;
 pub mod adapters;
 mod cgroup;
 pub mod cli;
