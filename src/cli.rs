@@ -7,6 +7,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::adapters::git::askpass;
@@ -19,6 +20,7 @@ mod demo;
 mod doctor;
 mod error;
 mod init;
+mod job;
 mod journal;
 mod local;
 mod progress;
@@ -147,7 +149,15 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
         arguments.insert(1.min(arguments.len()), "serve".into());
     }
     let matches = Cli::command().try_get_matches_from(arguments)?;
-    Cli::from_arg_matches(&matches)
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let Some(("run", run)) = matches.subcommand()
+        && let Command::Run(command) = &mut cli.command
+        && run.value_source("workspace") == Some(ValueSource::EnvVariable)
+        && job::is_in_one(|name| std::env::var_os(name))
+    {
+        command.forget_workspace();
+    }
+    Ok(cli)
 }
 
 fn is_command(argument: &OsStr) -> bool {
@@ -193,8 +203,10 @@ fn warn_of_unknown_variables() {
         known.extend(variables.map(|v| v.to_string_lossy().into_owned()));
         commands.extend(command.get_subcommands().cloned());
     }
+    let in_a_job = job::is_in_one(|name| std::env::var_os(name));
     let names: Vec<String> = std::env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| !(in_a_job && job::is_of_the_job(name)))
         .collect();
     for (name, near) in unknown_variables(names.iter().map(String::as_str), &known) {
         let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();

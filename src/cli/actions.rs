@@ -23,7 +23,8 @@ use crate::config::{ActionsOptions, ActionsSettings};
 use crate::process;
 use crate::redact::Redactor;
 use crate::server;
-use crate::telemetry::{ActionsTelemetry, Metrics, log_file};
+use crate::telemetry::spans::AgentIdentity;
+use crate::telemetry::{ActionsTelemetry, Exports, Metrics, log_file};
 
 /// How long answers under way may take once the process is about to end.
 const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_millis(500);
@@ -116,6 +117,20 @@ async fn run(settings: ActionsSettings, redactor: Redactor) -> Result<u8, CliErr
         ..HttpOptions::default()
     })?;
     let address = settings.options.listen;
+    let metrics = Metrics::of_actions();
+    // The log and metrics go to a collector as a task's do. There are no spans.
+    let exports = Exports::start(
+        |name| std::env::var_os(name),
+        settings.options.ca_file.clone(),
+        &settings.options.state_dir,
+        AgentIdentity {
+            name: "actions-runner",
+            provider: None,
+            model: None,
+        },
+        &redactor,
+        &metrics,
+    )?;
     let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
     settings.prepare_directories()?;
     let open = |source| CliError::Open {
@@ -123,7 +138,6 @@ async fn run(settings: ActionsSettings, redactor: Redactor) -> Result<u8, CliErr
         source,
     };
     let mut opened = Journal::open(&settings.journal, &record::machine()).map_err(open)?;
-    let metrics = Metrics::of_actions();
     opened.journal.watch(metrics.journal_watch());
     log_file::keep_in(&settings.options.state_dir);
     if let Ok(bound) = listener.local_addr() {
@@ -174,6 +188,8 @@ async fn run(settings: ActionsSettings, redactor: Redactor) -> Result<u8, CliErr
     let (end, ended) = oneshot::channel::<()>();
     let serving = tokio::spawn(server::serve(listener, routes, ended));
     let exit = driver.drive().await;
+    // Before the listener goes, since /healthz answers to the last moment.
+    exports.close().await;
     drop(end);
     drop(tokio::time::timeout(LAST_ANSWERS, serving).await);
     let exit = exit?;

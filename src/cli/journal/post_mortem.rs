@@ -8,9 +8,11 @@ use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
 use super::bodies::Bodies;
 use super::findings::{Findings, Refused};
 use super::head::{Head, Standing};
+use super::runner::Runner;
 use super::story::Story;
+use crate::actions;
 use crate::cli::CliError;
-use crate::machine::Run;
+use crate::machine::{Run, VerdictKind};
 use crate::record::{self, MACHINE};
 
 /// A journal read once: what it adds up to, and what is wrong with it.
@@ -19,6 +21,8 @@ pub(super) struct PostMortem {
     pub(super) snapshot: Snapshot,
     pub(super) summary: Summary,
     pub(super) run: Run,
+    /// The same of a journal of `runner actions`, of which no task can be known.
+    pub(super) runner: Option<Runner>,
     /// What the rows told on the way there.
     pub(super) story: Story,
     /// What the machine refuses of rows that are whole.
@@ -38,6 +42,7 @@ impl PostMortem {
         };
         let snapshot = Snapshot::take(path).map_err(failed)?;
         let mut run = Run::default();
+        let mut runner = (snapshot.machine() == Some(actions::record::MACHINE)).then(Runner::default);
         let mut story = Story::default();
         let mut refused = None;
         let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
@@ -45,6 +50,11 @@ impl PostMortem {
             .read(|row| {
                 each(row);
                 if refused.is_some() {
+                    return;
+                }
+                if let Some(runner) = &mut runner {
+                    let cause = runner.take(row).err();
+                    refused = cause.map(|cause| Refused::of_runner(row.seq, &cause));
                     return;
                 }
                 story.before(row, &run);
@@ -59,6 +69,7 @@ impl PostMortem {
             snapshot,
             summary,
             run,
+            runner,
             story,
             refused,
         })
@@ -77,6 +88,22 @@ impl PostMortem {
         is_ours(&self.path, &self.snapshot)
     }
 
+    /// The last state's name, of either machine.
+    pub(super) fn state(&self) -> Option<&'static str> {
+        let of_runner = || self.runner.as_ref().and_then(|runner| runner.run.state).map(Into::into);
+        self.run.state_name().map(Into::into).or_else(of_runner)
+    }
+
+    /// How it ended, of either machine.
+    pub(super) fn verdict_kind(&self) -> Option<VerdictKind> {
+        let of_runner = self.runner.as_ref().and_then(Runner::verdict);
+        let of_runner = of_runner.map(|verdict| match verdict.event {
+            actions::machine::VerdictKind::Completed => VerdictKind::Completed,
+            actions::machine::VerdictKind::Failed => VerdictKind::Failed,
+        });
+        self.run.verdict.as_ref().map(|verdict| verdict.kind).or(of_runner)
+    }
+
     pub(super) fn findings(&self) -> Findings {
         Findings::of(&self.snapshot, &self.summary, self.refused.as_ref())
     }
@@ -88,7 +115,10 @@ impl PostMortem {
             &self.snapshot,
             &self.summary,
             self.findings(),
-            Standing::of(&self.run),
+            match &self.runner {
+                Some(runner) => Standing::of_runner(runner),
+                None => Standing::of(&self.run),
+            },
             bodies,
         )
     }
