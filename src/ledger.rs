@@ -103,12 +103,16 @@ impl<M: Machine> Ledger<M> {
             runs.push(run.clone());
         }
         let blobs: Vec<&[u8]> = blobs.iter().map(AsRef::as_ref).collect();
-        events.iter().for_each(|event| M::crash_around(event, Side::Before));
+        for event in events {
+            M::crash_around(event, Side::Before);
+        }
         let head = self
             .journal
             .append(at, &entries, &blobs)
             .map_err(LedgerError::Journal)?;
-        events.iter().for_each(|event| M::crash_around(event, Side::After));
+        for event in events {
+            M::crash_around(event, Side::After);
+        }
         self.run = run;
         for (event, run) in events.iter().zip(&runs) {
             for observer in &mut self.observers {

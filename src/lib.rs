@@ -21,6 +21,8 @@
 //!
 //! | room | what is there |
 //! |---|---|
+//! | [`ledger`], [`term`] | what the two machines share: the journal with its history, and being told to stop |
+//! | [`actions`] | the second machine: a GitHub Actions runner for one job |
 //! | [`machine`] | pure: states, events, effects, failures, `transition`, `plan`, the verdict |
 //! | [`record`] | events as journal rows and back |
 //! | [`driver`] | the one loop |

@@ -73,17 +73,16 @@ impl Tokens {
                 })?;
                 Secret::new(text.trim())
             }
-            Credential::App(app) => match self.fresh() {
-                Some(token) => token,
-                None => {
-                    let given = app
-                        .installation_token(client, api, target)
-                        .await
-                        .map_err(NoToken::App)?;
+            Credential::App(app) => {
+                if let Some(token) = self.fresh() {
+                    token
+                } else {
+                    let given = app.installation_token(client, api, target).await;
+                    let given = given.map_err(NoToken::App)?;
                     *self.cached() = Some(given.clone());
                     given.token
                 }
-            },
+            }
         };
         self.redactor.add(&token);
         Ok(token)

@@ -205,7 +205,7 @@ pub fn step(run: &mut Run, row: &Row) -> Result<(), RowError> {
     let event = match &row.entry {
         Entry::Boot { .. } => Event::Booted { at },
         Entry::Enter { src, body, .. } if src.is_empty() => Event::Assigned {
-            assignment: serde_json::from_str::<Assignment>(text(body))?,
+            assignment: serde_json::from_str::<Assignment>(text(body.as_ref()))?,
             at,
         },
         Entry::Enter { dst, .. } => {
@@ -244,7 +244,7 @@ pub fn step(run: &mut Run, row: &Row) -> Result<(), RowError> {
         } => Event::Ended {
             effect: named(effect)?,
             attempt: *attempt,
-            outcome: serde_json::from_str::<Outcome>(text(body))?,
+            outcome: serde_json::from_str::<Outcome>(text(body.as_ref()))?,
             at,
         },
         Entry::Verdict { body, .. } => Event::Concluded {
@@ -260,8 +260,8 @@ pub fn step(run: &mut Run, row: &Row) -> Result<(), RowError> {
     Ok(())
 }
 
-fn text(body: &Option<String>) -> &str {
-    body.as_deref().unwrap_or_default()
+fn text(body: Option<&String>) -> &str {
+    body.map_or("", String::as_str)
 }
 
 fn named(effect: &str) -> Result<EffectName, RowError> {

@@ -61,7 +61,7 @@ impl App {
         let key = match &der {
             PrivateKeyDer::Pkcs1(der) => RsaKeyPair::from_der(der.secret_pkcs1_der()).map_err(unusable)?,
             PrivateKeyDer::Pkcs8(der) => RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).map_err(unusable)?,
-            _ => return Err(AppKeyError::Unusable("it is of another kind".to_owned())),
+            PrivateKeyDer::Sec1(_) | _ => return Err(AppKeyError::Unusable("it is of another kind".to_owned())),
         };
         Ok(Self { id, key, installation })
     }
@@ -108,12 +108,11 @@ impl App {
             url.set_path(&format!("{}/{path}", api.path().trim_end_matches('/')));
             url
         };
-        let id = match self.installation {
-            Some(id) => id,
-            None => {
-                let request = client.get(at(format!("{}/installation", target.path())));
-                parse::<Installation>(&call(request, &signed).await?)?.id
-            }
+        let id = if let Some(id) = self.installation {
+            id
+        } else {
+            let request = client.get(at(format!("{}/installation", target.path())));
+            parse::<Installation>(&call(request, &signed).await?)?.id
         };
         let request = client.post(at(format!("app/installations/{id}/access_tokens")));
         let Token { token, expires_at } = parse(&call(request, &signed).await?)?;

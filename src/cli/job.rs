@@ -65,11 +65,10 @@ impl Told<'_> {
         if !is_in_one(&env) {
             return;
         }
-        let outputs: String = self
-            .outputs()
-            .iter()
-            .map(|(name, value)| format!("{name}={value}\n"))
-            .collect();
+        let mut outputs = String::new();
+        for (name, value) in self.outputs() {
+            let _ = writeln!(outputs, "{name}={value}");
+        }
         let explained = in_words(self.journal);
         for (variable, text) in [
             ("GITHUB_OUTPUT", outputs),
@@ -200,7 +199,7 @@ mod tests {
         }
     }
 
-    fn told<'a>(verdict: Option<&'a Verdict>) -> Told<'a> {
+    fn told(verdict: Option<&Verdict>) -> Told<'_> {
         Told {
             code: 0,
             verdict,

@@ -9,7 +9,7 @@ use runner::embedded::faults::{Endpoint, Fault, Times};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{CANARY, RUNNER, Serving, client, files_with, until};
+use crate::harness::{CANARY, RUNNER, Serving, files_with, until};
 use github::{CONFIG_CANARY, GitHub};
 
 mod app;
@@ -17,6 +17,8 @@ mod drain;
 mod github;
 mod job;
 mod named;
+mod refused;
+mod shown;
 mod sweep;
 
 /// One runner's directories, which outlive its processes, and the GitHub that it is registered at.
@@ -303,82 +305,6 @@ fn base64_of(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn status_health_and_metrics_say_where_the_runner_is() {
-    let bench = Bench::new(&json!([{"job": "until [ -e go ]; do sleep 0.02; done"}])).await;
-    let mut serving = bench.start();
-    let address = serving.address().await.unwrap();
-    bench.noted_by(&serving, "jobs").await;
-    let get = async |route: &str| client().get(format!("{address}{route}")).send().await.unwrap();
-    assert_eq!(get("/healthz").await.text().await.unwrap(), "ok");
-    let status: Value = get("/status").await.json().await.unwrap();
-    assert_eq!(
-        (&status["state"], &status["effect"]),
-        (&json!("Registered"), &json!("job")),
-        "{status}"
-    );
-    assert_eq!(status["target"], "https://github.com/octo/hello");
-    assert_eq!(status["runner"], bench.github.names()[0].as_str());
-    let metrics = get("/metrics").await.text().await.unwrap();
-    for line in [
-        "runner_state{state=\"Registered\"} 1",
-        "runner_state{state=\"JobRan\"} 0",
-        "runner_effect_open{effect=\"job\"} 1",
-        "runner_effect_attempts_total{effect=\"register\",result=\"done\"} 1",
-        "runner_effect_duration_seconds_count{effect=\"register\",result=\"done\"} 1",
-        "runner_boots 1",
-    ] {
-        assert!(metrics.lines().any(|known| known == line), "{line}: {metrics}");
-    }
-    assert!(
-        !metrics.contains("state=\"Cloned\""),
-        "a task's states are not this machine's"
-    );
-    std::fs::write(bench.path("official/go"), "").unwrap();
-    assert_eq!(serving.wait().await.code(), Some(0));
-    let log = serving.whole_log().await;
-    let last = log.lines().rfind(|line| line.contains("entered Deregistered")).unwrap();
-    let last: Value = serde_json::from_str(last).unwrap();
-    assert_eq!(last["state"], "Deregistered", "{last}");
-    assert!(last["head"].as_str().is_some_and(|head| head.len() == 64), "{last}");
-}
-
-/// Printed, for the docs: from the start of the process to the registration on disk, and what it takes while it waits.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_runner_is_registered_soon_and_takes_little_while_it_waits() {
-    let bench = Bench::new(&json!([{"idle": true}])).await;
-    let begun = std::time::Instant::now();
-    let mut serving = bench.start();
-    assert!(
-        serving.line_with("entered Registered").await.is_some(),
-        "{}",
-        serving.log()
-    );
-    let registered = begun.elapsed();
-    assert!(
-        serving.line_with("waits for a job").await.is_some(),
-        "{}",
-        serving.log()
-    );
-    let resident = |pid: u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .unwrap()
-            .to_owned();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
-    };
-    let kib = resident(serving.pid());
-    println!(
-        "proof: actions: 1 runner, {} ms from its start to registered, {kib} KiB resident while idle (debug build, without the listener)",
-        registered.as_millis()
-    );
-    assert!(kib < 200 * 1024, "{kib} KiB");
-    serving.signal(Signal::SIGTERM);
-    assert_eq!(serving.wait().await.code(), Some(0));
-}
-
 /// A request that was not answered may have been carried out: it is looked for, and what is found is removed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_whose_answer_was_lost_is_found_removed_and_made_anew() {
@@ -429,138 +355,4 @@ async fn a_removal_is_tried_until_it_is_done_and_else_left_to_the_next_start() {
     assert_eq!(last.0, Some(0), "{}", last.1);
     assert!(bench.github.registered().is_empty());
     assert_eq!(bench.noted("jobs"), ["begun"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_is_refused_before_anything_is_touched() {
-    let cases: [(&str, &[(&str, &str)], &str); 9] = [
-        (
-            "no credential",
-            &[("RUNNER_ACTIONS_TOKEN", "")],
-            "there is no credential",
-        ),
-        (
-            "two",
-            &[("RUNNER_ACTIONS_APP_KEY", "x"), ("RUNNER_ACTIONS_APP_ID", "1")],
-            "more than one credential",
-        ),
-        (
-            "an id without its key",
-            &[("RUNNER_ACTIONS_APP_ID", "1")],
-            "needs the App's key",
-        ),
-        (
-            "no key",
-            &[
-                ("RUNNER_ACTIONS_TOKEN", ""),
-                ("RUNNER_ACTIONS_APP_ID", "1"),
-                ("RUNNER_ACTIONS_APP_KEY", "x"),
-            ],
-            "no private key",
-        ),
-        (
-            "a group of a repository",
-            &[("RUNNER_ACTIONS_GROUP", "Builders")],
-            "which has no groups",
-        ),
-        (
-            "no listener",
-            &[("RUNNER_ACTIONS_DIR", "/nonexistent")],
-            "no bin/Runner.Listener",
-        ),
-        (
-            "no target",
-            &[("RUNNER_ACTIONS_URL", "octo/hello")],
-            "RUNNER_ACTIONS_URL",
-        ),
-        (
-            "too many labels",
-            &[("RUNNER_ACTIONS_LABELS", "a,,b")],
-            "1 to 100 labels",
-        ),
-        ("a name", &[("RUNNER_ACTIONS_NAME", "two words")], "RUNNER_ACTIONS_NAME"),
-    ];
-    let mut bench = Bench::new(&a_job()).await;
-    for (what, env, said) in cases {
-        let before = bench.env.clone();
-        for (name, value) in env {
-            bench = bench.with(name, value);
-        }
-        let (code, log) = bench.once().await;
-        assert_eq!(code, Some(2), "{what}: {log}");
-        assert!(log.contains(said), "{what}: {log}");
-        assert!(!bench.path("state").exists(), "{what}");
-        bench.env = before;
-    }
-    assert!(bench.github.asked().is_empty());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_state_directory_is_one_runners_for_life() {
-    let bench = Bench::new(&a_job()).await;
-    assert_eq!(bench.once().await.0, Some(0));
-    let bench = bench.with("RUNNER_ACTIONS_URL", "https://github.com/octo");
-    let (code, log) = bench.once().await;
-    assert_eq!(code, Some(2), "{log}");
-    assert!(log.contains("holds a runner of https://github.com/octo/hello"), "{log}");
-    // Nor is it a task's.
-    let served = Command::new(RUNNER)
-        .args(["serve", "--listen", "127.0.0.1:0", "--sandbox", "off", "--state-dir"])
-        .arg(bench.path("state"))
-        .args(["--agent", "command", "--agent-command", "true"])
-        .env("RUNNER_SECRETS_DIR", bench.path("secrets"))
-        .env("RUNNER_WORKSPACE", bench.path("workspace"))
-        .output()
-        .unwrap();
-    assert_eq!(
-        served.status.code(),
-        Some(3),
-        "{}",
-        String::from_utf8_lossy(&served.stderr)
-    );
-}
-
-/// What `.ci` and people read of it.
-#[tokio::test(flavor = "multi_thread")]
-async fn its_journal_is_dumped_verified_followed_explained_and_replayed() {
-    let bench = Bench::new(&json!([{"exit": 2}, {"job": "exit 1"}])).await;
-    bench
-        .github
-        .inject(Endpoint::RunnerRegister, Fault::DropAfter, Times::Next(1));
-    assert_eq!(bench.once().await.0, Some(0));
-    let said = |arguments: &[&str]| {
-        let output = bench.journal_command(arguments);
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        text
-    };
-    let table = said(&["dump"]);
-    assert!(table.contains("Deregistered") && table.contains("register"), "{table}");
-    assert!(
-        table.lines().next().unwrap().contains("https://github.com/octo/hello"),
-        "{table}"
-    );
-    let json: Value = serde_json::from_str(&said(&["dump", "--format", "json"])).unwrap();
-    assert_eq!(
-        (&json["state"], &json["journal"]["whole"]),
-        (&json!("Deregistered"), &json!(true))
-    );
-    assert!(said(&["verify"]).contains("whole"));
-    assert!(
-        said(&["tail", "--follow"]).contains("Deregistered"),
-        "it ends, since nothing more comes"
-    );
-    let explained = said(&["explain"]);
-    for words in ["octo/hello", "was lost", "2 times", "Failed", "registered"] {
-        assert!(explained.contains(words), "{words}: {explained}");
-    }
-    let replayed = said(&["replay"]);
-    assert!(replayed.contains("JobRan → Deregistered"), "{replayed}");
-    for format in ["html", "mermaid"] {
-        assert!(!said(&["dump", "--format", format]).is_empty());
-    }
 }

@@ -268,7 +268,7 @@ impl Life {
         }
         let ended = match effect {
             Effect::Register { name } => self.outside.of_name(name).map(|id| registered(id, name, Config::Lost)),
-            Effect::Job { .. } => (self.outside.begun > 0).then(|| Outcome::Done {
+            Effect::Job { .. } => (self.outside.begun > 0).then_some(Outcome::Done {
                 fact: Fact::Job(JobReport {
                     end: if self.outside.completed {
                         JobEnd::Ran
@@ -505,4 +505,14 @@ fn an_illegal_event_is_refused_by_name_and_changes_nothing() {
         transition(&life.run, &concluded).unwrap_err().refusal,
         Refusal::StillRegistered
     );
+}
+
+#[test]
+fn each_reason_to_fail_is_in_the_docs_in_the_codes_own_words() {
+    use strum::IntoEnumIterator;
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/actions.md")).unwrap();
+    for failure in Failure::iter() {
+        let row = format!("| `{failure}` | {} | {} |", failure.sentence(), failure.hint());
+        assert!(docs.lines().any(|line| line == row), "docs/actions.md has not: {row}");
+    }
 }

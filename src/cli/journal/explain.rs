@@ -70,13 +70,12 @@ impl Explain {
     pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
         let post_mortem = PostMortem::open(path)?;
         let bodies = Bodies::Redacted(Redactor::new());
-        let explanation = match &post_mortem.runner {
-            Some(runner) => runner.explanation(&bodies),
-            None => {
-                // What a row of another machine means, only that one can say.
-                post_mortem.is_ours()?;
-                Explanation::of(&post_mortem, &bodies)
-            }
+        let explanation = if let Some(runner) = &post_mortem.runner {
+            runner.explanation(&bodies)
+        } else {
+            // What a row of another machine means, only that one can say.
+            post_mortem.is_ours()?;
+            Explanation::of(&post_mortem, &bodies)
         };
         to_stdout(|out| {
             if self.json {
