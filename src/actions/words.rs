@@ -84,6 +84,7 @@ mod tests {
             said("Running job: Job x completed with result: Succeeded"),
             Said::Running
         );
+        assert_eq!(Said::of("echo Z: Job x completed with result: Succeeded"), Said::Other);
         assert_eq!(Said::of("Job x completed with result: Succeeded"), Said::Other);
         assert_eq!(said("Job x completed with result: Splendid"), Said::Other);
     }
