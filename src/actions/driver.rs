@@ -12,7 +12,7 @@ use super::machine::{
 };
 use super::record::{self, ActionsMachine};
 use super::steps::World;
-use crate::driver::{AnswerLost, Clock};
+use crate::driver::Clock;
 use crate::ledger::{Ledger, LedgerError, Observe};
 use crate::machine::{Millis, Stopping};
 use crate::term::{self, Term};
@@ -24,6 +24,15 @@ pub enum Probe {
     Ended(Outcome),
     /// It has not, and may be done again.
     NotDone,
+}
+
+/// The other side may have done the work, or not: the intent stays open, and is probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerLost {
+    /// For a person.
+    pub cause: String,
+    /// How long the other side asked to be left alone.
+    pub after_ms: Option<Millis>,
 }
 
 /// Why the loop cannot go on.
@@ -251,6 +260,7 @@ fn lost_answer(effect: EffectName, lost: AnswerLost, at: Millis) -> Event {
         note: Note::AnswerLost {
             effect,
             cause: lost.cause,
+            after_ms: lost.after_ms,
         },
         at,
     }

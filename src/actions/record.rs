@@ -2,7 +2,6 @@
 
 use runner_journal::{Entry, Finding as Found, Row};
 use serde::{Deserialize, Serialize};
-use strum::IntoEnumIterator;
 use thiserror::Error;
 
 use super::crash::ActionsCrash;
@@ -12,7 +11,7 @@ use super::machine::{
 };
 use crate::crash::{self, Side, Write};
 use crate::ledger::Machine;
-use crate::record::Written;
+use crate::record::{Written, machine_of};
 
 /// The machine's name, which every journal of it carries and every hash covers.
 pub const MACHINE: &str = "runner/actions";
@@ -22,16 +21,7 @@ pub struct ActionsMachine;
 
 /// The machine as the journal's database knows it: its name and its edges.
 pub fn machine() -> runner_journal::Machine {
-    let first = (String::new(), State::Assigned.to_string());
-    let edges = State::iter().flat_map(|from| {
-        from.successors()
-            .iter()
-            .map(move |to| (from.to_string(), to.to_string()))
-    });
-    runner_journal::Machine {
-        name: MACHINE.to_owned(),
-        edges: std::iter::once(first).chain(edges).collect(),
-    }
+    machine_of(MACHINE, State::Assigned, State::successors)
 }
 
 /// Why a row is not one of this machine's.

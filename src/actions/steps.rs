@@ -10,11 +10,10 @@ use reqwest::Client;
 use url::Url;
 
 use super::credential::{NoToken, Tokens};
-use super::driver::Probe;
+use super::driver::{AnswerLost, Probe};
 use super::listener::Place;
 use super::machine::{Assignment, Effect, Failure, Outcome};
 use crate::adapters::runners::{Runners, RunnersError};
-use crate::driver::AnswerLost;
 use crate::machine::Millis;
 use crate::redact::Redactor;
 use crate::secret::Secret;
@@ -138,7 +137,7 @@ impl World {
     fn retry(&self, cause: impl AsRef<str>, after: Option<Duration>) -> Outcome {
         Outcome::Retry {
             cause: self.cause(cause),
-            after_ms: after.map(|after| Millis::try_from(after.as_millis()).unwrap_or(Millis::MAX)),
+            after_ms: after.map(millis),
         }
     }
 
@@ -152,6 +151,14 @@ impl World {
     fn lost(&self, cause: impl AsRef<str>) -> AnswerLost {
         AnswerLost {
             cause: self.cause(cause),
+            after_ms: None,
+        }
+    }
+
+    fn unanswered(&self, error: &RunnersError) -> AnswerLost {
+        AnswerLost {
+            cause: self.cause(error.to_string()),
+            after_ms: wait_of(error).map(millis),
         }
     }
 
@@ -169,6 +176,10 @@ impl World {
             },
         }
     }
+}
+
+fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX)
 }
 
 /// The failure that a refusal is, where asking again would not help.

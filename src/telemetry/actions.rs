@@ -67,7 +67,7 @@ fn say(event: &Event) {
             tracing::info!(verdict = %verdict.kind, reason, "{}", verdict.message);
         }
         Event::Noted { note, .. } => match note {
-            Note::AnswerLost { effect, cause } => tracing::warn!("the answer to {effect} was lost: {cause}"),
+            Note::AnswerLost { effect, cause, .. } => tracing::warn!("the answer to {effect} was lost: {cause}"),
             Note::Left { why } => tracing::warn!(%why, "not finished: the next start goes on"),
         },
     }

@@ -293,9 +293,7 @@ impl Failure {
             Self::ListenerFailed => "The official listener could not go on.",
             Self::SessionConflict => "Somebody else listens under this registration.",
             Self::VersionDeprecated => "GitHub takes no runner of this version any more.",
-            Self::JobLost => {
-                "The job began, and the runner was killed before its end was known. It was not begun again."
-            }
+            Self::JobLost => "The job began, and its end is not known. It was not begun again.",
         }
     }
 
@@ -339,6 +337,9 @@ pub enum Note {
         effect: EffectName,
         /// For a person.
         cause: String,
+        /// How long the other side asked to be left alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after_ms: Option<Millis>,
     },
     /// This start ends, and leaves the rest to the next one.
     Left {

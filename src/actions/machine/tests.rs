@@ -325,6 +325,7 @@ fn lost(effect: EffectName, at: i64) -> Event {
         note: Note::AnswerLost {
             effect,
             cause: "reset".into(),
+            after_ms: None,
         },
         at,
     }

@@ -130,7 +130,7 @@ fn apply(run: &mut Run, event: &Event) -> Result<(), Refusal> {
             enter(run, State::Deregistered, *at);
         }
         Event::Noted { note, at } => match note {
-            Note::AnswerLost { effect, .. } => miss(run, *effect, None, *at),
+            Note::AnswerLost { effect, after_ms, .. } => miss(run, *effect, *after_ms, *at),
             Note::Left { .. } => {}
         },
     }

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use super::World;
 use crate::actions::crash::{ActionsCrash, Inside};
-use crate::actions::driver::Probe;
+use crate::actions::driver::{AnswerLost, Probe};
 use crate::actions::jit::without_update;
 use crate::actions::listener::{self, HadAJob, ListenerEnd};
 use crate::actions::machine::{Fact, Failure, JobEnd, JobFacts, JobReport, JobResult, Outcome};
 use crate::actions::marks::Marked;
 use crate::crash;
-use crate::driver::AnswerLost;
 use crate::machine::Stopping;
 use crate::process::{Exit, StartFailure, wait_until_free};
 

@@ -2,11 +2,10 @@
 
 use super::{World, refused, wait_of};
 use crate::actions::crash::{ActionsCrash, Inside};
-use crate::actions::driver::Probe;
+use crate::actions::driver::{AnswerLost, Probe};
 use crate::actions::machine::{Config, Fact, Failure, Outcome};
 use crate::adapters::runners::{NewRunner, RunnersError};
 use crate::crash;
-use crate::driver::AnswerLost;
 
 /// Whoever has this attempt's name is this journal's runner, and nobody knows its configuration.
 pub(super) async fn probe(world: &World, name: &str) -> Result<Probe, AnswerLost> {
@@ -18,7 +17,7 @@ pub(super) async fn probe(world: &World, name: &str) -> Result<Probe, AnswerLost
             if matches!(error, RunnersError::Unauthorized(_)) {
                 world.tokens.forget();
             }
-            Err(world.lost(error.to_string()))
+            Err(world.unanswered(&error))
         }
     }
 }
@@ -61,7 +60,7 @@ pub(super) async fn act(world: &World, name: &str) -> Result<Outcome, AnswerLost
             let text = error.to_string();
             match error {
                 RunnersError::Lost(_) | RunnersError::Unavailable { .. } | RunnersError::Malformed(_) => {
-                    Err(world.lost(text))
+                    Err(world.unanswered(&error))
                 }
                 RunnersError::Conflict(_) => Ok(Outcome::Taken {
                     cause: world.cause(format!("{name}: {text}")),

@@ -107,6 +107,32 @@ async fn a_rate_limit_is_waited_for_as_long_as_github_asks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_looks_for_a_lost_answer_waits_as_long_as_github_asks_too() {
+    let bench = Bench::new(&a_job()).await;
+    bench
+        .github
+        .inject(Endpoint::RunnerRegister, Fault::DropAfter, Times::Next(1));
+    bench.github.inject(
+        Endpoint::RunnerList,
+        Fault::Answer {
+            status: 429,
+            error: "too many".to_owned(),
+            retry_after: Some(3),
+        },
+        Times::Next(1),
+    );
+    let (code, log) = bench.once().await;
+    assert_eq!(code, Some(0), "{log}");
+    let rows = bench.rows();
+    let at = |row: &Value| row["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let refused = rows.iter().find(|row| row["body"]["after_ms"] == 3_000).unwrap();
+    let probed = rows.iter().find(|row| row["kind"] == "probe").unwrap();
+    let waited = at(probed).duration_since(at(refused)).as_millis();
+    assert!((3_000..30_000).contains(&waited), "{waited} ms");
+    assert!(bench.github.registered().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_beyond_the_patience_is_left_to_the_next_start() {
     let bench = Bench::new(&a_job()).await.with("RUNNER_API_PATIENCE", "1s");
     bench.github.inject(
