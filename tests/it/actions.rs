@@ -14,6 +14,7 @@ use github::{CONFIG_CANARY, GitHub};
 
 mod app;
 mod drain;
+mod frozen;
 mod github;
 mod job;
 mod named;

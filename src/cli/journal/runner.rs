@@ -122,7 +122,7 @@ impl Runner {
         let attempts = |effect| self.run.tally(effect).attempts;
         match attempts(EffectName::Register) {
             0 => {}
-            1 => said.push("It was registered at the first try, or tried to be.".to_owned()),
+            1 => said.push("Its registration was tried once.".to_owned()),
             tries => said.push(format!(
                 "Its registration was tried {tries} times, each under a name of its own."
             )),
