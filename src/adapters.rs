@@ -8,8 +8,11 @@ pub mod archive;
 pub mod command;
 pub mod forge;
 pub mod git;
+pub mod github;
+pub mod github_app;
 pub mod http;
 pub mod model;
+pub mod runners;
 
 mod skim;
 

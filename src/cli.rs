@@ -7,6 +7,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::adapters::git::askpass;
@@ -14,10 +15,12 @@ use crate::config::{LogOptions, unknown_variables};
 use crate::redact::Redactor;
 use crate::{process, telemetry};
 
+mod actions;
 mod demo;
 mod doctor;
 mod error;
 mod init;
+mod job;
 mod journal;
 mod local;
 mod plugins;
@@ -50,6 +53,7 @@ Examples:
   runner journal dump                            what happened, after the fact
   runner plugins check                           do the chosen plugins' servers start?
   runner doctor                                  what this machine lacks to run a task
+  runner actions --actions-url URL               a GitHub Actions runner for one job
 
 Exit codes:
   0   the task completed and was acknowledged, or there is nothing left to do
@@ -70,6 +74,8 @@ enum Command {
     Journal(journal::JournalCommand),
     /// Show the plugins for the agent, and start each chosen one's servers
     Plugins(plugins::PluginsCommand),
+    /// Be a just-in-time, ephemeral GitHub Actions runner
+    Actions(actions::Actions),
     /// Say what this machine or image lacks to run a task
     Doctor(doctor::Doctor),
     Init(init::Init),
@@ -104,11 +110,22 @@ pub fn main() -> ExitCode {
         return exit_code(Err(error), &redactor);
     }
     let level = match &cli.command {
-        Command::Serve(_) | Command::Init(_) => "info",
+        Command::Actions(actions) if actions.is_hook() => "warn",
+        Command::Serve(_) | Command::Init(_) | Command::Actions(_) => "info",
         Command::Run(_) | Command::Demo(_) | Command::Journal(_) | Command::Plugins(_) | Command::Doctor(_) => "warn",
     };
     telemetry::log_to_stderr(&cli.log, level, &redactor);
-    if !matches!(&cli.command, Command::Doctor(doctor) if doctor.is_quiet()) {
+    let quiet = match &cli.command {
+        Command::Doctor(doctor) => doctor.is_quiet(),
+        Command::Actions(actions) => actions.is_hook(),
+        Command::Serve(_)
+        | Command::Run(_)
+        | Command::Demo(_)
+        | Command::Journal(_)
+        | Command::Plugins(_)
+        | Command::Init(_) => false,
+    };
+    if !quiet {
         warn_of_unknown_variables();
     }
     let done = match cli.command {
@@ -117,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.execute(&redactor),
         Command::Journal(journal) => journal.execute(),
         Command::Plugins(plugins) => plugins.execute(&redactor),
+        Command::Actions(actions) => actions.execute(&redactor),
         Command::Doctor(doctor) => doctor.execute(),
         Command::Init(init) => init.execute(),
     };
@@ -141,7 +159,15 @@ fn parse(mut arguments: Vec<OsString>) -> Result<Cli, clap::Error> {
         arguments.insert(1.min(arguments.len()), "serve".into());
     }
     let matches = Cli::command().try_get_matches_from(arguments)?;
-    Cli::from_arg_matches(&matches)
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    if let Some(("run", run)) = matches.subcommand()
+        && let Command::Run(command) = &mut cli.command
+        && run.value_source("workspace") == Some(ValueSource::EnvVariable)
+        && job::is_in_one(|name| std::env::var_os(name))
+    {
+        command.forget_workspace();
+    }
+    Ok(cli)
 }
 
 fn is_command(argument: &OsStr) -> bool {
@@ -187,8 +213,10 @@ fn warn_of_unknown_variables() {
         known.extend(variables.map(|v| v.to_string_lossy().into_owned()));
         commands.extend(command.get_subcommands().cloned());
     }
+    let in_a_job = job::is_in_one(|name| std::env::var_os(name));
     let names: Vec<String> = std::env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| !(in_a_job && job::is_of_the_job(name)))
         .collect();
     for (name, near) in unknown_variables(names.iter().map(String::as_str), &known) {
         let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();

@@ -25,12 +25,14 @@ use crate::seal::{Seal, SealKey};
 use crate::secret::Secret;
 use crate::telemetry::spans::AgentIdentity;
 
+mod actions;
 mod directory;
 mod error;
 mod instructions;
 mod plugins;
 mod values;
 
+pub use actions::{ActionsOptions, ActionsSettings};
 use directory::Access;
 pub use directory::Directory;
 pub(crate) use directory::could_be_written;
@@ -43,7 +45,15 @@ use values::{
 };
 
 /// Secrets come by environment or file alone, never by a flag: a flag shows in `ps`.
-pub(crate) const SECRET_VARIABLES: [&str; 3] = [TASK_TOKEN, TASK_TOKEN_FILE, ARCHIVE_URL];
+pub(crate) const SECRET_VARIABLES: [&str; 7] = [
+    TASK_TOKEN,
+    TASK_TOKEN_FILE,
+    ARCHIVE_URL,
+    actions::TOKEN,
+    actions::TOKEN_FILE,
+    actions::APP_KEY,
+    actions::APP_KEY_FILE,
+];
 const TASK_TOKEN: &str = "RUNNER_TASK_TOKEN";
 const TASK_TOKEN_FILE: &str = "RUNNER_TASK_TOKEN_FILE";
 /// An address that takes a file may be presigned.

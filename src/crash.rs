@@ -102,7 +102,7 @@ impl std::fmt::Display for CrashPoint {
 
 /// Kills this process by SIGKILL if the test that started it has armed this place.
 #[cfg(feature = "crash-points")]
-pub fn at(point: CrashPoint) {
+pub fn at(point: impl std::fmt::Display) {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
     let armed = std::env::var_os("RUNNER_CRASH_AT");
@@ -114,4 +114,4 @@ pub fn at(point: CrashPoint) {
 
 /// Nothing, in a build that is not a test's.
 #[cfg(not(feature = "crash-points"))]
-pub fn at(_point: CrashPoint) {}
+pub fn at(_point: impl std::fmt::Display) {}

@@ -14,18 +14,50 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runner_journal::{AppendError, Head, Journal};
+use runner_journal::AppendError;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::Instant;
 
 use crate::crash::{self, CrashPoint, Side, Write};
 use crate::ids::TaskId;
+use crate::ledger::{Ledger, LedgerError, Machine};
 use crate::machine::{
     Assignment, Effect, EffectName, Event, Exit, Finding, IllegalTransition, Left, Millis, Note, OnTerm, Outcome, Plan,
     Policy, Refusal, Run, Situation, StateName, Stopping, Verdict, idempotency_key, plan, transition,
 };
-use crate::record;
+use crate::record::{self, Written};
+use crate::term::{at, told};
+
+pub use crate::ledger::Observe;
+pub use crate::term::Term;
+
+/// The task's machine, as the ledger has to know it.
+pub struct TaskMachine;
+
+impl Machine for TaskMachine {
+    type Run = Run;
+    type Event = Event;
+    type Illegal = IllegalTransition;
+
+    fn transition(run: &Run, event: &Event) -> Result<Run, IllegalTransition> {
+        transition(run, event)
+    }
+
+    fn write(before: &Run, event: &Event, after: &Run) -> Result<Written, serde_json::Error> {
+        record::write(before, event, after)
+    }
+
+    fn crash_around(event: &Event, side: Side) {
+        match event {
+            Event::Booted { .. } => crash::at(CrashPoint::Write(side, Write::Boot)),
+            Event::Assigned { .. } => crash::at(CrashPoint::Write(side, Write::Assigned)),
+            Event::Concluded { .. } => crash::at(CrashPoint::Write(side, Write::Verdict)),
+            Event::Intended { effect, .. } => crash::at(CrashPoint::Intent(side, *effect)),
+            Event::Ended { effect, .. } => crash::at(CrashPoint::Outcome(side, *effect)),
+            Event::Probed { .. } | Event::Noted { .. } => {}
+        }
+    }
+}
 
 /// The one seam: what does effects. The real one is [`crate::steps::World`]; the property tests have one that counts.
 pub trait Execute: Send + Sync + 'static {
@@ -109,12 +141,6 @@ pub enum Assigned {
     Stopping,
 }
 
-/// Sees every event once it is on disk.
-pub trait Observe: Send {
-    /// `run` is the history with the event in it.
-    fn recorded(&mut self, run: &Run, event: &Event, head: Head);
-}
-
 /// Why the loop cannot go on.
 #[derive(Debug, Error)]
 pub enum DriveError {
@@ -132,40 +158,13 @@ pub enum DriveError {
     Unwritable(#[from] serde_json::Error),
 }
 
-/// When the runner was told to stop, and how long it may take.
-#[derive(Debug, Clone)]
-pub struct Term {
-    /// The moment, once it has come.
-    pub told: watch::Receiver<Option<Instant>>,
-    /// How long the process may live after it (`RUNNER_TERM_GRACE`).
-    pub grace: Duration,
-}
-
-impl Term {
-    /// The last part of the grace is kept for the report.
-    fn reserve(&self) -> Duration {
-        (self.grace / 4).min(Duration::from_secs(3))
-    }
-
-    fn stopping(&self) -> Stopping {
-        match *self.told.borrow() {
-            None => Stopping::No,
-            Some(at) if at.elapsed() < self.grace.saturating_sub(self.reserve()) => Stopping::Grace,
-            Some(_) => Stopping::Over,
+impl From<LedgerError<IllegalTransition>> for DriveError {
+    fn from(error: LedgerError<IllegalTransition>) -> Self {
+        match error {
+            LedgerError::Journal(error) => Self::Journal(error),
+            LedgerError::Illegal(error) => Self::Illegal(error),
+            LedgerError::Unwritable(error) => Self::Unwritable(error),
         }
-    }
-
-    /// The next moment at which something changes by itself.
-    fn next_change(&self) -> Option<Instant> {
-        let at = (*self.told.borrow())?;
-        Some(match self.stopping() {
-            Stopping::No | Stopping::Grace => at + self.grace.saturating_sub(self.reserve()),
-            Stopping::Over => at + self.grace,
-        })
-    }
-
-    fn is_up(&self) -> bool {
-        (*self.told.borrow()).is_some_and(|at| at.elapsed() >= self.grace)
     }
 }
 
@@ -192,12 +191,10 @@ pub struct Parts<W> {
 
 /// The driver: owns the journal and the history, and is the only one that writes to either.
 pub struct Driver<W> {
-    journal: Journal,
-    run: Run,
+    ledger: Ledger<TaskMachine>,
     world: Arc<W>,
     policy: Policy,
     clock: Clock,
-    observers: Vec<Box<dyn Observe>>,
     inbox: Option<mpsc::Receiver<Assign>>,
     term: Term,
     stop: watch::Sender<Stopping>,
@@ -228,12 +225,10 @@ impl<W: Execute> Driver<W> {
         let runner_journal::Opened { journal, rows } = parts.opened;
         let run = record::replay(&rows, |hash| journal.blob(hash).ok().flatten())?;
         let mut driver = Self {
-            journal,
-            run,
+            ledger: Ledger::new(journal, run, parts.observers),
             world: Arc::new(parts.world),
             policy: parts.policy,
             clock: parts.clock,
-            observers: parts.observers,
             inbox: parts.inbox,
             term: parts.term,
             stop: watch::Sender::new(Stopping::No),
@@ -245,12 +240,12 @@ impl<W: Execute> Driver<W> {
 
     /// The history so far.
     pub fn run(&self) -> &Run {
-        &self.run
+        self.ledger.run()
     }
 
     /// Takes up a task without a listener, as `runner run` does. The same one again is no error.
     pub fn assign(&mut self, assignment: Assignment) -> Result<Assigned, DriveError> {
-        match &self.run.assignment {
+        match &self.run().assignment {
             Some(own) if own.is_same_task(&assignment) => Ok(Assigned::Accepted),
             Some(own) => Ok(Assigned::Other(own.task_id.clone())),
             None if self.term.stopping() != Stopping::No => Ok(Assigned::Stopping),
@@ -265,7 +260,7 @@ impl<W: Execute> Driver<W> {
     /// Walks the task to its end, or to where this process has to leave it.
     pub async fn drive(mut self) -> Result<Exit, DriveError> {
         let exit = self.walk().await?;
-        self.journal.close()?;
+        self.ledger.close()?;
         Ok(exit)
     }
 
@@ -278,7 +273,7 @@ impl<W: Execute> Driver<W> {
                 now: self.now(),
                 stopping: self.term.stopping(),
             };
-            let planned = plan(&self.run_after(&facts)?, situation, &self.policy);
+            let planned = plan(&self.ledger.run_after(&facts)?, situation, &self.policy);
             if !matches!(planned, Plan::Do { .. }) {
                 self.record(&std::mem::take(&mut facts))?;
             }
@@ -322,22 +317,15 @@ impl<W: Execute> Driver<W> {
                 }),
                 Plan::Conclude(ending) => {
                     // The verdict names the head before it, so that has to be on disk.
-                    let head = self.journal.head().hash.to_string();
+                    let head = self.ledger.head().hash.to_string();
                     facts.push(Event::Concluded {
-                        verdict: Arc::new(Verdict::compose(&self.run, &ending, &head)),
+                        verdict: Arc::new(Verdict::compose(self.run(), &ending, &head)),
                         at: situation.now,
                     });
                 }
                 Plan::Stop(exit) => return self.leave(exit),
             }
         }
-    }
-
-    /// The history with facts in it that are not written yet: for a plan, and for nothing else.
-    fn run_after(&self, facts: &[Event]) -> Result<Run, IllegalTransition> {
-        facts
-            .iter()
-            .try_fold(self.run.clone(), |run, fact| transition(&run, fact))
     }
 
     /// Does what is intended.
@@ -394,20 +382,20 @@ impl<W: Execute> Driver<W> {
     }
 
     fn call(&self, effect: EffectName, attempt: u32) -> Result<Call, IllegalTransition> {
-        let assignment = self.run.assignment.clone().ok_or(IllegalTransition {
+        let assignment = self.run().assignment.clone().ok_or(IllegalTransition {
             state: None,
             event: "intended",
             refusal: Refusal::NotAssigned,
         })?;
         Ok(Call {
             assignment,
-            assigned_at: self.run.assigned_at,
+            assigned_at: self.run().assigned_at,
             effect,
             attempt,
-            key: idempotency_key(&self.run, effect),
-            boot: self.run.boot.number,
-            journal_head: self.journal.head().hash.to_string(),
-            intended_at: self.run.open.map_or_else(|| self.now(), |open| open.at),
+            key: idempotency_key(self.run(), effect),
+            boot: self.run().boot.number,
+            journal_head: self.ledger.head().hash.to_string(),
+            intended_at: self.run().open.map_or_else(|| self.now(), |open| open.at),
             stop: self.stop.subscribe(),
         })
     }
@@ -416,7 +404,7 @@ impl<W: Execute> Driver<W> {
     /// by the next start, or by nobody: the plan knows.
     fn run_out(&mut self) -> Result<Came, DriveError> {
         // After the report the plan knows the exit code: being told to stop does not change it.
-        if !self.term.is_up() || self.run.state_name() == Some(StateName::Reported) {
+        if !self.term.is_up() || self.run().state_name() == Some(StateName::Reported) {
             return Ok(Came::Facts(Vec::new()));
         }
         let exit = match self.policy.on_term {
@@ -459,11 +447,11 @@ impl<W: Execute> Driver<W> {
             tokio::select! {
                 done = &mut work => return Ok(Some(done)),
                 request = next_request(&mut self.inbox) => {
-                    let before = self.run.assignment.is_some();
+                    let before = self.run().assignment.is_some();
                     let answer = self.assign(request.assignment)?;
                     // A requester that has gone away asks again, and is told the same.
                     let _ = request.answer.send(answer);
-                    if !before && self.run.assignment.is_some() {
+                    if !before && self.run().assignment.is_some() {
                         return Ok(None);
                     }
                 }
@@ -480,7 +468,7 @@ impl<W: Execute> Driver<W> {
             stopping,
         };
         let waiting = matches!(
-            plan(&self.run, situation, &self.policy),
+            plan(self.run(), situation, &self.policy),
             Plan::Wait { .. } | Plan::Listen
         );
         stopping != Stopping::No && !waiting
@@ -495,29 +483,7 @@ impl<W: Execute> Driver<W> {
         let at = events.first().map_or_else(|| self.now(), Event::at);
         let noted = self.world.notes().into_iter().map(|note| Event::Noted { note, at });
         let events: Vec<Event> = events.iter().cloned().chain(noted).collect();
-        let mut entries = Vec::new();
-        let mut blobs = Vec::new();
-        let mut runs = Vec::with_capacity(events.len());
-        let mut run = self.run.clone();
-        for event in &events {
-            let after = transition(&run, event)?;
-            let written = record::write(&run, event, &after)?;
-            entries.extend(written.entries);
-            blobs.extend(written.blobs);
-            run = after;
-            runs.push(run.clone());
-        }
-        let blobs: Vec<&[u8]> = blobs.iter().map(AsRef::as_ref).collect();
-        crash_around(&events, Side::Before);
-        let head = self.journal.append(at, &entries, &blobs)?;
-        crash_around(&events, Side::After);
-        self.run = run;
-        for (event, run) in events.iter().zip(&runs) {
-            for observer in &mut self.observers {
-                observer.recorded(run, event, head);
-            }
-        }
-        Ok(())
+        Ok(self.ledger.record(at, &events)?)
     }
 
     fn now(&self) -> Millis {
@@ -534,19 +500,6 @@ fn patience(effect: EffectName) -> OnStop {
     }
 }
 
-fn crash_around(events: &[Event], side: Side) {
-    for event in events {
-        match event {
-            Event::Booted { .. } => crash::at(CrashPoint::Write(side, Write::Boot)),
-            Event::Assigned { .. } => crash::at(CrashPoint::Write(side, Write::Assigned)),
-            Event::Concluded { .. } => crash::at(CrashPoint::Write(side, Write::Verdict)),
-            Event::Intended { effect, .. } => crash::at(CrashPoint::Intent(side, *effect)),
-            Event::Ended { effect, .. } => crash::at(CrashPoint::Outcome(side, *effect)),
-            Event::Probed { .. } | Event::Noted { .. } => {}
-        }
-    }
-}
-
 /// The listener's next request; never, where there is none or it has gone.
 async fn next_request(inbox: &mut Option<mpsc::Receiver<Assign>>) -> Assign {
     if let Some(receiver) = inbox {
@@ -556,20 +509,6 @@ async fn next_request(inbox: &mut Option<mpsc::Receiver<Assign>>) -> Assign {
         *inbox = None;
     }
     std::future::pending().await
-}
-
-/// The moment of being told to stop; never, where nobody can tell any more.
-async fn told(told: &mut watch::Receiver<Option<Instant>>) {
-    if told.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn at(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@
 //!
 //! | room | what is there |
 //! |---|---|
+//! | [`ledger`], [`term`] | what the two machines share: the journal with its history, and being told to stop |
+//! | [`actions`] | the second machine: a GitHub Actions runner for one job |
 //! | [`machine`] | pure: states, events, effects, failures, `transition`, `plan`, the verdict |
 //! | [`record`] | events as journal rows and back |
 //! | [`driver`] | the one loop |
@@ -36,6 +38,7 @@
 //! | [`embedded`] | the outside world in miniature: `runner run` and `runner demo` stand on it, and so do the tests |
 //! | [`cli`], [`config`] | one file a command; the settings |
 
+pub mod actions;
 pub mod adapters;
 mod cgroup;
 pub mod cli;
@@ -46,6 +49,7 @@ pub mod driver;
 pub mod embedded;
 pub mod forwarder;
 pub mod ids;
+pub mod ledger;
 pub mod machine;
 pub mod plugins;
 pub mod policy;
@@ -60,6 +64,7 @@ pub mod steps;
 pub mod survival;
 pub mod task;
 pub mod telemetry;
+pub mod term;
 pub mod text;
 pub mod trace;
 

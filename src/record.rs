@@ -1,9 +1,11 @@
 //! Events as journal rows and back: the one way in and out of the journal, for a live run and a replay alike.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use runner_journal::{Entry, Finding as Found, Hash, Row};
 use serde::{Deserialize, Serialize};
+use strum::IntoEnumIterator;
 use thiserror::Error;
 
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy, SessionId};
@@ -25,16 +27,24 @@ const AS_TAKEN: RepoPolicy = RepoPolicy {
 
 /// The machine as the journal's database knows it: its name and its edges.
 pub fn machine() -> runner_journal::Machine {
-    use strum::IntoEnumIterator;
-    let first = (String::new(), StateName::Assigned.to_string());
-    let edges = StateName::iter().flat_map(|from| {
-        from.successors()
+    machine_of(MACHINE, StateName::Assigned, StateName::successors)
+}
+
+/// A machine by its name, the state that it begins in, and what may follow each of its states.
+pub(crate) fn machine_of<S: IntoEnumIterator + Display + Copy + 'static>(
+    name: &str,
+    first: S,
+    successors: impl Fn(S) -> &'static [S],
+) -> runner_journal::Machine {
+    let begins = (String::new(), first.to_string());
+    let edges = S::iter().flat_map(|from| {
+        successors(from)
             .iter()
             .map(move |to| (from.to_string(), to.to_string()))
     });
     runner_journal::Machine {
-        name: MACHINE.to_owned(),
-        edges: std::iter::once(first).chain(edges).collect(),
+        name: name.to_owned(),
+        edges: std::iter::once(begins).chain(edges).collect(),
     }
 }
 

@@ -288,11 +288,15 @@ async fn status(State(listener): State<Listener>) -> axum::Json<Status> {
     axum::Json(listener.status.borrow().clone())
 }
 
-/// The form that a scraper wants: OpenMetrics, unless it asks for plain text and not for that.
 async fn metrics(State(listener): State<Listener>, headers: HeaderMap) -> Response {
+    exposition(&listener.metrics, &headers)
+}
+
+/// Metrics in the form that a scraper wants: OpenMetrics, unless it asks for plain text and not for that.
+pub(crate) fn exposition(metrics: &Metrics, headers: &HeaderMap) -> Response {
     // Before the text is made: who waits for this one knows that the text came after.
-    listener.metrics.scraped();
-    let Ok(text) = listener.metrics.encode() else {
+    metrics.scraped();
+    let Ok(text) = metrics.encode() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let asked = |kind: &str| {

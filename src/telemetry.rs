@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use crate::driver::Observe;
 use crate::machine::{Event, Millis, Run, StateName};
 
+mod actions;
 #[cfg(feature = "otlp")]
 mod exports;
 #[cfg(not(feature = "otlp"))]
@@ -19,6 +20,7 @@ pub mod otlp;
 pub mod spans;
 mod status;
 
+pub use actions::ActionsTelemetry;
 pub use exports::Exports;
 pub use logs::{Line, also_to, log_to_stderr};
 pub use metrics::{Declared, ExposedFamily, Exposition, Kind, Metrics, Sample, classic};

@@ -2,24 +2,19 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName};
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::{Deserialize, Serialize};
 use strum::IntoStaticStr;
 use thiserror::Error;
 use url::Url;
 
-use crate::adapters::api::{ErrorText, bearer_value};
-use crate::adapters::http::{Answer, ExchangeError, RETRY_AFTER_LIMIT, TransportError, exchange};
+use crate::adapters::api::ErrorText;
+use crate::adapters::github::{self, WireError, WireErrorItem, is_rate_limit, rate_limit_wait};
+use crate::adapters::http::{Answer, ExchangeError, TransportError, exchange};
 use crate::ids::{BranchName, TaskId};
 use crate::secret::Secret;
 use crate::text::excerpt;
-
-/// The version of GitHub's interface that is spoken.
-pub const API_VERSION: &str = "2022-11-28";
-const API_VERSION_HEADER: HeaderName = HeaderName::from_static("x-github-api-version");
-const MEDIA_TYPE: &str = "application/vnd.github+json";
 
 /// The most that is read of a list, in bytes: a hundred pull requests with the longest bodies that GitHub takes.
 const LIST_LIMIT: usize = 32 * 1024 * 1024;
@@ -131,7 +126,7 @@ fn shown(url: &Url) -> String {
     }
 }
 
-fn default_base(repo: &Url) -> Result<Url, ForgeAddressError> {
+pub(crate) fn default_base(repo: &Url) -> Result<Url, ForgeAddressError> {
     let refuse = || ForgeAddressError::Base(shown(repo));
     if matches!(repo.host_str(), Some("github.com" | "www.github.com")) {
         return Url::parse("https://api.github.com").map_err(|_| refuse());
@@ -145,7 +140,7 @@ fn default_base(repo: &Url) -> Result<Url, ForgeAddressError> {
 }
 
 /// What GitHub takes for the name of an owner or a repository.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 100
         && !matches!(text, "." | "..")
@@ -328,12 +323,8 @@ impl Forge {
 
     /// Sends one request; the body of a 200 or 201 is the answer.
     async fn call(&self, request: RequestBuilder, token: &Secret, limit: usize) -> Result<Vec<u8>, ForgeError> {
-        let authorization =
-            bearer_value(token).ok_or_else(|| ForgeError::NotSent("the token cannot stand in a header".to_owned()))?;
-        let request = request
-            .header(ACCEPT, MEDIA_TYPE)
-            .header(API_VERSION_HEADER, API_VERSION)
-            .header(AUTHORIZATION, authorization);
+        let request = github::authorized(request, token)
+            .ok_or_else(|| ForgeError::NotSent("the token cannot stand in a header".to_owned()))?;
         let answer = exchange(request, limit).await.map_err(|error| match error {
             ExchangeError::Transport(TransportError::NotSent(why)) => ForgeError::NotSent(why),
             ExchangeError::Transport(TransportError::Lost(why)) => ForgeError::Lost(why),
@@ -425,51 +416,10 @@ fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ForgeError> {
     })
 }
 
-/// An error as GitHub writes it.
-#[derive(Deserialize)]
-struct WireError {
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    errors: Vec<WireErrorItem>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum WireErrorItem {
-    Text(String),
-    Fields {
-        message: Option<String>,
-        field: Option<String>,
-        code: Option<String>,
-    },
-}
-
-impl WireErrorItem {
-    fn words(&self) -> String {
-        match self {
-            Self::Text(text) => text.clone(),
-            Self::Fields {
-                message: Some(message), ..
-            } => message.clone(),
-            Self::Fields { field, code, .. } => [field.as_deref(), code.as_deref()]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(" "),
-        }
-    }
-}
-
 /// What a status other than 200 and 201 means.
 fn refusal(answer: &Answer, token: &Secret) -> ForgeError {
-    let error = serde_json::from_slice(&answer.body).unwrap_or_else(|_| WireError {
-        message: String::from_utf8_lossy(&answer.body).into_owned(),
-        errors: Vec::new(),
-    });
-    let mut words = vec![error.message.clone()];
-    words.extend(error.errors.iter().map(WireErrorItem::words));
-    let words = words.join("; ");
+    let error = WireError::of(answer);
+    let words = error.words();
     let text = ErrorText::new(&words, Some(token));
     match answer.status.as_u16() {
         401 => ForgeError::Unauthorized { text },
@@ -491,30 +441,6 @@ fn refusal(answer: &Answer, token: &Secret) -> ForgeError {
         },
         status => ForgeError::Refused { status, text },
     }
-}
-
-/// GitHub answers 403 for both of its rate limits; the secondary one may be known by its words alone.
-fn is_rate_limit(headers: &HeaderMap, words: &str) -> bool {
-    headers.contains_key("retry-after")
-        || number(headers, "x-ratelimit-remaining") == Some(0)
-        || words.to_ascii_lowercase().contains("rate limit")
-}
-
-/// `Retry-After`, else the time until `x-ratelimit-reset` (seconds since 1970) where nothing remains.
-fn rate_limit_wait(answer: &Answer) -> Option<Duration> {
-    if let Some(wait) = answer.retry_after() {
-        return Some(wait);
-    }
-    if number(&answer.headers, "x-ratelimit-remaining") != Some(0) {
-        return None;
-    }
-    let reset = Timestamp::from_second(number(&answer.headers, "x-ratelimit-reset")?).ok()?;
-    let wait = Duration::try_from(reset.duration_since(Timestamp::now())).unwrap_or_default();
-    Some(wait.min(RETRY_AFTER_LIMIT))
-}
-
-fn number(headers: &HeaderMap, name: &str) -> Option<i64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// GitHub tells these apart by words and by the field's name only.

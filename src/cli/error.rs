@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use runner_journal::{OpenError, ReadError};
 use thiserror::Error;
 
+use crate::actions;
 use crate::adapters::archive::UnreadableBundle;
 use crate::adapters::http::HttpSetupError;
 use crate::config::ConfigError;
@@ -83,6 +84,9 @@ pub enum CliError {
     /// The task cannot be gone on with.
     #[error("{}", chain(.0))]
     Drive(#[from] DriveError),
+    /// The Actions runner cannot be gone on with.
+    #[error("{}", chain(.0))]
+    Actions(#[from] actions::driver::DriveError),
     /// Output could not be written.
     #[error("failed to write {what}: {source}")]
     Output {
@@ -147,7 +151,7 @@ impl CliError {
             } => 1,
             Self::NoJournal { .. } | Self::Open { .. } | Self::Bundle { .. } => 3,
             Self::Read { source, .. } if source.is_not_a_journal() => 3,
-            Self::Drive(DriveError::Replay(_)) => 3,
+            Self::Drive(DriveError::Replay(_)) | Self::Actions(actions::driver::DriveError::Replay(_)) => 3,
             Self::Read { .. }
             | Self::Output { .. }
             | Self::Dump(_)
@@ -158,7 +162,8 @@ impl CliError {
             | Self::Init(_)
             | Self::Unhealthy { .. } => 1,
             // Nothing in memory can be trusted after a failed write: the next start finds out what is there.
-            Self::Drive(DriveError::Journal(_) | DriveError::Illegal(_) | DriveError::Unwritable(_)) => 75,
+            Self::Drive(DriveError::Journal(_) | DriveError::Illegal(_) | DriveError::Unwritable(_))
+            | Self::Actions(_) => 75,
         }
     }
 
@@ -175,10 +180,10 @@ impl CliError {
             Self::Read { source, .. } if source.is_not_a_journal() => {
                 Some("name the journal with --journal PATH; a state directory has it as journal.db".to_owned())
             }
-            Self::Drive(DriveError::Replay(_)) => {
+            Self::Drive(DriveError::Replay(_)) | Self::Actions(actions::driver::DriveError::Replay(_)) => {
                 Some("look at it with `runner journal verify`; keep the file for a report".to_owned())
             }
-            Self::Drive(DriveError::Journal(_)) => {
+            Self::Drive(DriveError::Journal(_)) | Self::Actions(actions::driver::DriveError::Journal(_)) => {
                 Some("look for a full or failing disk; started again, the runner goes on where it stopped".to_owned())
             }
             Self::Config(_)
@@ -190,6 +195,7 @@ impl CliError {
             | Self::Bundle { .. }
             | Self::Unhealthy { .. }
             | Self::Drive(DriveError::Illegal(_) | DriveError::Unwritable(_))
+            | Self::Actions(actions::driver::DriveError::Bug(_))
             | Self::Output { .. }
             | Self::Plugins(_)
             | Self::Sandbox { .. }

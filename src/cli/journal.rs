@@ -21,6 +21,7 @@ mod dump;
 mod explain;
 mod findings;
 mod head;
+mod history;
 mod html;
 mod last;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub(super) mod paint;
 mod post_mortem;
 mod replay;
 mod rows;
+mod runner;
 mod story;
 mod table;
 mod tail;
@@ -85,6 +87,11 @@ impl JournalCommand {
             Verb::Replay(replay) => named(&replay.path)?.look(|path| replay.execute(path)),
         }
     }
+}
+
+/// What a task's journal tells, in the words of `explain`; none where it cannot be read.
+pub(super) fn in_words(path: &Path) -> Option<String> {
+    explain::in_words(path)
 }
 
 /// The journal that is named, or the newest of the places where one would be.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::CliError;
+use super::job;
 use super::local::{clock, exports, on_runtime, term, tidy, warn_of_archive};
 use super::progress::Progress;
 use crate::adapters::agent::AgentKind;
@@ -113,6 +114,11 @@ struct What {
 }
 
 impl Run {
+    /// In a GitHub Actions job, `RUNNER_WORKSPACE` is the Actions runner's own: the directory around the checkout.
+    pub(super) fn forget_workspace(&mut self) {
+        self.options.workspace = None;
+    }
+
     pub(super) fn execute(self, redactor: &Redactor) -> Result<u8, CliError> {
         process::harden_self()?;
         if self.dump_prompt {
@@ -399,6 +405,14 @@ pub(super) fn conclude(exit: Exit, settings: &Settings, left: Left) -> Exit {
             "not finished; go on with: {program} run --resume --state-dir {}",
             settings.state_dir.display()
         );
+    }
+    if left == Left::ForLater {
+        job::Told {
+            code: exit.code(),
+            verdict: history.as_ref().and_then(|run| run.verdict.as_deref()),
+            journal: &settings.journal,
+        }
+        .tell(|name| std::env::var_os(name));
     }
     eprintln!("journal: {journal}");
     eprintln!("look at it with: {program} journal dump {journal}");

@@ -9,7 +9,7 @@ use super::Cli;
 use crate::config::SECRET_VARIABLES;
 
 /// What is by the environment alone, clap does not know: who takes it, and what it is.
-const BY_THE_ENVIRONMENT_ALONE: [(&str, &str, &str); 3] = [
+const BY_THE_ENVIRONMENT_ALONE: [(&str, &str, &str); 7] = [
     (
         "RUNNER_TASK_TOKEN",
         "serve, doctor",
@@ -24,6 +24,26 @@ const BY_THE_ENVIRONMENT_ALONE: [(&str, &str, &str); 3] = [
         "RUNNER_ARCHIVE_URL",
         "serve, run, demo, doctor",
         "Where what is left of a task goes as one file: a folder as `file://DIR/`, or an `https://` address that takes a PUT",
+    ),
+    (
+        "RUNNER_ACTIONS_TOKEN",
+        "actions",
+        "The token that registers and removes the runner: out of the job's reach, where a file of the next is not",
+    ),
+    (
+        "RUNNER_ACTIONS_TOKEN_FILE",
+        "actions",
+        "A file with that token, read anew for each request",
+    ),
+    (
+        "RUNNER_ACTIONS_APP_KEY",
+        "actions",
+        "The private key of the GitHub App of `RUNNER_ACTIONS_APP_ID`, in PEM form, in place of a token",
+    ),
+    (
+        "RUNNER_ACTIONS_APP_KEY_FILE",
+        "actions",
+        "A file with that key, read once at the start",
     ),
 ];
 

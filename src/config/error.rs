@@ -120,6 +120,9 @@ pub enum ConfigError {
          allowed (http:// to loopback, or with RUNNER_ALLOW_HTTP)"
     )]
     Archive(#[from] InvalidDestination),
+    /// Settings of `runner actions` that do not go together.
+    #[error("{0}")]
+    Actions(String),
     /// Neither `XDG_STATE_HOME` nor `HOME` says where a person's state is.
     #[error("neither XDG_STATE_HOME nor HOME is set: name a directory with --state-dir")]
     NoHome,

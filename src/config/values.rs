@@ -6,6 +6,7 @@ use std::time::Duration;
 use strum::VariantNames;
 use url::Url;
 
+use crate::actions::names::InvalidName;
 use crate::adapters::agent::MicroUsd;
 use crate::adapters::git::Author;
 use crate::ids::BranchName;
@@ -96,6 +97,11 @@ pub(super) fn agent_variable(text: &str) -> Result<String, String> {
                 .to_owned(),
         )
     }
+}
+
+/// A name that its type parses.
+pub(super) fn named<T: std::str::FromStr<Err = InvalidName>>(text: &str) -> Result<T, InvalidName> {
+    text.parse()
 }
 
 pub(super) fn ports(text: &str) -> Result<Ports, String> {

@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use runner_journal::Snapshot;
+use runner_journal::{Head, Journal, Snapshot};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::*;
 use crate::machine::{

@@ -39,6 +39,18 @@ pub enum Endpoint {
     GitFetch,
     /// What git sends to the remote when it pushes.
     GitPush,
+    /// The registration of an Actions runner.
+    RunnerRegister,
+    /// The list of them.
+    RunnerList,
+    /// The removal of one.
+    RunnerRemove,
+    /// The list of their groups.
+    RunnerGroups,
+    /// The look-up of an App's installation.
+    AppInstallation,
+    /// What an installation is given.
+    AppToken,
 }
 
 /// What goes wrong with a request.

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::report::{self, Ended, ReportError, read_report};
-use super::supervise::{KILL, LOCK_HELD, STOP};
+use super::supervise::{INTERRUPT, KILL, LOCK_HELD, STOP};
 use super::{SANDBOX, SUPERVISE};
 use crate::sandbox::{Confinement, Demand};
 
@@ -221,6 +221,11 @@ impl Supervision {
     /// Asks for an end at once: KILL to all of it, without a grace. Returns at once.
     pub fn kill(&mut self) {
         let _ = self.lifeline.write_all(KILL);
+    }
+
+    /// Tells the program's first process by SIGINT, and nobody else: what it makes of that is its own affair. Returns at once.
+    pub fn interrupt(&mut self) {
+        let _ = self.lifeline.write_all(INTERRUPT);
     }
 
     /// Waits until every process of the program is dead. Somebody has to drain the pipes meanwhile. May be dropped

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::unistd::{Pid, setsid};
 use thiserror::Error;
 
@@ -27,6 +27,8 @@ use super::report::{self, Ended, Exit, Stopped};
 pub(super) const STOP: &[u8] = b"stop\n";
 /// And to end it without a grace.
 pub(super) const KILL: &[u8] = b"kill\n";
+/// And to have its first process alone told by SIGINT, whatever that makes of it.
+pub(super) const INTERRUPT: &[u8] = b"interrupt\n";
 /// The exit code when another supervisor holds the lock.
 pub(super) const LOCK_HELD: u8 = 3;
 const USAGE: u8 = 2;
@@ -118,6 +120,8 @@ enum Event {
     Stop,
     /// The runner wants it to end at once.
     Kill,
+    /// The runner wants its first process to be told.
+    Interrupt,
     /// The runner is gone.
     LifelineEnded,
 }
@@ -209,6 +213,9 @@ fn listen(mut child: Child, signals: SigSet, sender: &Sender<Event>) {
                 Ok(line) if line == "kill" => {
                     let _ = events.send(Event::Kill);
                 }
+                Ok(line) if line == "interrupt" => {
+                    let _ = events.send(Event::Interrupt);
+                }
                 Ok(_) => {}
                 Err(_) => break,
             }
@@ -227,7 +234,7 @@ struct Mercy {
 impl Mercy {
     fn note(&mut self, event: &Event, grace: Duration) {
         match event {
-            Event::Ended(_) => {}
+            Event::Ended(_) | Event::Interrupt => {}
             Event::Stop | Event::Kill => {
                 if self.stopped == Stopped::No {
                     self.stopped = Stopped::Asked;
@@ -271,6 +278,10 @@ fn watch(pid: i32, started: Instant, events: &Receiver<Event>, grace: Duration) 
         };
         match events.recv_timeout(left) {
             Ok(Event::Ended(status)) => break status,
+            Ok(Event::Interrupt) => {
+                // It is our child and not waited for yet, so the number is its own. What is below it, it tells itself.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+            }
             Ok(event @ (Event::Stop | Event::Kill | Event::LifelineEnded)) => {
                 let first = mercy.until.is_none();
                 mercy.note(&event, grace);

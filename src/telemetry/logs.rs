@@ -104,6 +104,11 @@ pub(super) fn log(run: &Run, event: &Event, head: Head) {
     Context::set(Context::of(run, head));
 }
 
+/// Lines from now on are of an Actions runner: of this name, in this state.
+pub(super) fn of_runner(boot: u32, head: Head, name: Option<String>, state: Option<&'static str>) {
+    Context::set(Context::of_runner(boot, head, name, state));
+}
+
 /// One line an event. The head is in each, as in every line: a journal's lost tail can be told from a log.
 fn say(run: &Run, event: &Event) {
     match event {

@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::machine::{Policy, StateName};
 use crate::sandbox;
 
+mod actions;
 mod declare;
 mod exposition;
 mod labels;
@@ -31,6 +32,7 @@ mod process;
 #[cfg(feature = "otlp")]
 mod push;
 
+pub(super) use actions::ActionsMeasure;
 pub use exposition::{Exposition, Family as ExposedFamily, Kind, Sample, classic};
 pub(super) use measure::Measure;
 #[cfg(feature = "otlp")]
@@ -134,6 +136,13 @@ impl Metrics {
     /// Declares every metric, for a task without bounds and a model without an account.
     pub fn new() -> Self {
         Self::with(model::Account::default())
+    }
+
+    /// For an Actions runner: none of the states that a task has.
+    pub fn of_actions() -> Self {
+        let metrics = Self::new();
+        metrics.0.task.state.clear();
+        metrics
     }
 
     /// The same for a runner with these settings.

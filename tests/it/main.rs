@@ -7,6 +7,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod actions;
 mod agent_run;
 mod api;
 mod archive;

@@ -1,3 +1,5 @@
+use jiff::Timestamp;
+
 use super::*;
 use crate::adapters::hostile::{RawServer, client, client_with_timeout, nobody_there};
 use crate::embedded::faults::{Ending, Endpoint, Fault, Faults, Times};

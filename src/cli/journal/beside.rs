@@ -6,7 +6,9 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use runner_journal::Row;
 
+use super::runner::Runner;
 use super::story::Story;
+use crate::actions;
 use crate::machine::Run;
 use crate::record::{self, RowError};
 
@@ -23,30 +25,42 @@ type Handed = (Row, Option<Vec<u8>>);
 #[derive(Default)]
 pub(super) struct Replay {
     pub(super) run: Run,
+    /// The same of a journal of `runner actions`, of which no task can be known.
+    pub(super) runner: Option<Runner>,
     /// What the rows told on the way there.
     pub(super) story: Story,
     /// The first row that the machine refuses, and why. Nothing after it was replayed.
-    pub(super) refused: Option<(u64, RowError)>,
+    pub(super) refused: Option<(u64, Cause)>,
+}
+
+/// Why a machine refuses a row: the task's, or that of `runner actions`.
+pub(super) enum Cause {
+    Task(RowError),
+    Runner(actions::record::RowError),
 }
 
 impl Replay {
-    fn of(handed: &Receiver<Vec<Handed>>) -> Self {
-        let mut replay = Self::default();
+    fn of(runner: Option<Runner>, handed: &Receiver<Vec<Handed>>) -> Self {
+        let mut replay = Self {
+            runner,
+            ..Self::default()
+        };
         for (row, blob) in handed.iter().flatten() {
-            replay.take(&row, blob);
+            if replay.refused.is_none() {
+                replay.refused = replay.take(&row, blob).err().map(|cause| (row.seq, cause));
+            }
         }
         replay
     }
 
-    fn take(&mut self, row: &Row, mut blob: Option<Vec<u8>>) {
-        if self.refused.is_some() {
-            return;
+    fn take(&mut self, row: &Row, mut blob: Option<Vec<u8>>) -> Result<(), Cause> {
+        if let Some(runner) = &mut self.runner {
+            return runner.take(row).map_err(Cause::Runner);
         }
         self.story.before(row, &self.run);
-        match record::step(&mut self.run, row, &mut |_| blob.take()) {
-            Ok(_) => self.story.after(row, &self.run),
-            Err(cause) => self.refused = Some((row.seq, cause)),
-        }
+        record::step(&mut self.run, row, &mut |_| blob.take()).map_err(Cause::Task)?;
+        self.story.after(row, &self.run);
+        Ok(())
     }
 }
 
@@ -60,13 +74,14 @@ pub(super) struct Beside<'scope> {
 }
 
 impl<'scope> Beside<'scope> {
-    pub(super) fn start<'env>(scope: &'scope Scope<'scope, 'env>) -> Self {
+    /// `runner` is there where the journal is of `runner actions`.
+    pub(super) fn start<'env>(scope: &'scope Scope<'scope, 'env>, runner: Option<Runner>) -> Self {
         let (hand, handed) = sync_channel(WAITING);
         Self {
             hand,
             next: Vec::with_capacity(ROWS),
             bytes: 0,
-            replaying: scope.spawn(move || Replay::of(&handed)),
+            replaying: scope.spawn(move || Replay::of(runner, &handed)),
         }
     }
 

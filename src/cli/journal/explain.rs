@@ -25,6 +25,9 @@ mod outside;
 mod tests;
 mod verdict;
 
+/// How wide a line is where nobody says it.
+const IN_WORDS: usize = 100;
+
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -66,10 +69,14 @@ struct Explained {
 impl Explain {
     pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
         let post_mortem = PostMortem::open(path)?;
-        // What a row of another machine means, only that one can say.
-        post_mortem.is_ours()?;
         let bodies = Bodies::Redacted(Redactor::new());
-        let explanation = Explanation::of(&post_mortem, &bodies);
+        let explanation = if let Some(runner) = &post_mortem.runner {
+            runner.explanation(&bodies)
+        } else {
+            // What a row of another machine means, only that one can say.
+            post_mortem.is_ours()?;
+            Explanation::of(&post_mortem, &bodies)
+        };
         to_stdout(|out| {
             if self.json {
                 let head = post_mortem.head(&bodies);
@@ -81,6 +88,17 @@ impl Explain {
         })?;
         Ok(post_mortem.complain())
     }
+}
+
+/// What a task's journal tells, in 100 columns.
+pub(super) fn in_words(path: &Path) -> Option<String> {
+    let post_mortem = PostMortem::open(path).ok()?;
+    post_mortem.is_ours().ok()?;
+    let mut text = Vec::new();
+    Explanation::of(&post_mortem, &Bodies::Redacted(Redactor::new()))
+        .print(&mut text, IN_WORDS)
+        .ok()?;
+    String::from_utf8(text).ok()
 }
 
 impl Explanation {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use runner_journal::{Problem, SCHEMA, Snapshot, Summary};
 
+use crate::actions;
 use crate::record::{MACHINE, RowError};
 
 /// A row that the machine does not take.
@@ -24,6 +25,15 @@ impl Refused {
             seq,
             cause: cause.to_string(),
             newer,
+        }
+    }
+
+    /// The same of a row of `runner actions`.
+    pub(super) fn of_runner(seq: u64, cause: &actions::record::RowError) -> Self {
+        Self {
+            seq,
+            cause: cause.to_string(),
+            newer: false,
         }
     }
 }

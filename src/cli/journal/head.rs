@@ -9,9 +9,12 @@ use serde::Serialize;
 use super::bodies::Bodies;
 use super::findings::Findings;
 use super::paint::Look;
+use super::runner::{Registered, Runner};
 use super::table::Layout;
 use super::width::wrapped;
 use super::words::one_line;
+use crate::actions::machine::VerdictKind as RunnerVerdictKind;
+use crate::actions::server::VerdictStatus as RunnerVerdict;
 use crate::machine::{Assignment, Run, VerdictKind};
 use crate::telemetry::VerdictStatus;
 
@@ -58,10 +61,65 @@ fn is_zero(number: &u64) -> bool {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Standing {
     pub(super) task: Option<Task>,
+    /// Of `runner actions`, which has no task.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) runner: Option<Registered>,
     pub(super) state: Option<String>,
     /// How often the runner was started.
     pub(super) boots: u32,
-    pub(super) verdict: Option<VerdictStatus>,
+    pub(super) verdict: Option<Concluded>,
+}
+
+/// A verdict of either machine.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub(super) enum Concluded {
+    Task(VerdictStatus),
+    Runner(RunnerVerdict),
+}
+
+impl Concluded {
+    fn message(&mut self) -> &mut String {
+        match self {
+            Self::Task(verdict) => &mut verdict.message,
+            Self::Runner(verdict) => &mut verdict.message,
+        }
+    }
+
+    /// How it looks, and in a line.
+    fn told(&self) -> (Look, String) {
+        let in_brackets = |reason: Option<&str>| reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        match self {
+            Self::Task(verdict) => {
+                let reason = in_brackets(verdict.reason.map(Into::into));
+                let told = if verdict.acknowledged {
+                    "acknowledged"
+                } else {
+                    "not acknowledged"
+                };
+                let look = match verdict.event {
+                    VerdictKind::Completed => Look::Good,
+                    VerdictKind::Failed => Look::Bad,
+                    VerdictKind::Superseded => Look::Odd,
+                };
+                (
+                    look,
+                    format!("{}{reason}, {told}: {}", verdict.event, one_line(&verdict.message, 400)),
+                )
+            }
+            Self::Runner(verdict) => {
+                let reason = in_brackets(verdict.reason.map(Into::into));
+                let look = match verdict.event {
+                    RunnerVerdictKind::Completed => Look::Good,
+                    RunnerVerdictKind::Failed => Look::Bad,
+                };
+                (
+                    look,
+                    format!("{}{reason}: {}", verdict.event, one_line(&verdict.message, 400)),
+                )
+            }
+        }
+    }
 }
 
 /// The task that a journal is of.
@@ -87,14 +145,28 @@ impl Standing {
     pub(super) fn of(run: &Run) -> Self {
         Self {
             task: run.assignment.as_ref().map(Task::of),
+            runner: None,
             state: run.state_name().map(|state| state.to_string()),
             boots: run.boot.number,
-            verdict: run.verdict.as_ref().map(|verdict| VerdictStatus {
-                event: verdict.kind,
-                reason: verdict.reason,
-                message: verdict.message.clone(),
-                acknowledged: run.acknowledged.is_some(),
+            verdict: run.verdict.as_ref().map(|verdict| {
+                Concluded::Task(VerdictStatus {
+                    event: verdict.kind,
+                    reason: verdict.reason,
+                    message: verdict.message.clone(),
+                    acknowledged: run.acknowledged.is_some(),
+                })
             }),
+        }
+    }
+
+    /// Of a whole history of `runner actions`.
+    pub(super) fn of_runner(runner: &Runner) -> Self {
+        Self {
+            task: None,
+            runner: runner.registered(),
+            state: runner.run.state.map(|state| state.to_string()),
+            boots: runner.run.boot.number,
+            verdict: runner.verdict().map(Concluded::Runner),
         }
     }
 
@@ -104,9 +176,10 @@ impl Standing {
                 api_url: bodies.show(&task.api_url).into_owned(),
                 ..task
             }),
-            verdict: self.verdict.map(|verdict| VerdictStatus {
-                message: bodies.show(&verdict.message).into_owned(),
-                ..verdict
+            verdict: self.verdict.map(|mut verdict| {
+                let message = verdict.message();
+                *message = bodies.show(message).into_owned();
+                verdict
             }),
             ..self
         }
@@ -170,13 +243,16 @@ impl Head {
     pub(super) fn print(&self, layout: Layout, out: &mut dyn Write) -> io::Result<()> {
         let Standing {
             task,
+            runner,
             state,
             boots,
             verdict,
         } = &self.standing;
-        let task = task
-            .as_ref()
-            .map_or("no task".to_owned(), |task| format!("task {}", task.task_id));
+        let task = match (task, runner) {
+            (Some(task), _) => format!("task {}", task.task_id),
+            (None, Some(runner)) => format!("Actions runner of {}", runner.target),
+            (None, None) => "no task".to_owned(),
+        };
         let strong = layout.paint.style(Look::Strong);
         let rows = match self.journal.unchecked {
             0 => format!("{} rows", self.journal.rows),
@@ -190,19 +266,8 @@ impl Head {
             if *boots == 1 { "" } else { "s" }
         )?;
         if let Some(verdict) = verdict {
-            let reason = verdict.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-            let told = if verdict.acknowledged {
-                "acknowledged"
-            } else {
-                "not acknowledged"
-            };
-            let look = match verdict.event {
-                VerdictKind::Completed => Look::Good,
-                VerdictKind::Failed => Look::Bad,
-                VerdictKind::Superseded => Look::Odd,
-            };
+            let (look, text) = verdict.told();
             let style = layout.paint.style(look);
-            let text = format!("{}{reason}, {told}: {}", verdict.event, one_line(&verdict.message, 400));
             for line in wrapped(&text, layout.columns) {
                 writeln!(out, "{style}{line}{style:#}")?;
             }

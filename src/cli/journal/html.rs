@@ -14,8 +14,9 @@ use super::bodies::Bodies;
 use super::chronicle::{Chronicle, Gap};
 use super::explain::Explanation;
 use super::post_mortem::PostMortem;
+use super::runner::Runner;
 use super::words::span;
-use crate::machine::{Run, VerdictKind};
+use crate::machine::VerdictKind;
 use crate::telemetry::rfc3339;
 use escape::{Linked, Text, text};
 use rows::Rows;
@@ -92,19 +93,22 @@ fn head(post_mortem: &PostMortem, out: &mut impl Write) -> io::Result<()> {
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{} · runner</title>\n<style>{STYLE}</style>\n</head>\n<body>",
         hash(STYLE),
         hash(SCRIPT),
-        text(task(&post_mortem.run))
+        text(task(post_mortem))
     )
 }
 
-fn task(run: &Run) -> String {
-    run.assignment.as_ref().map_or("no task".to_owned(), |assignment| {
-        format!("task {}", assignment.task_id)
-    })
+fn task(post_mortem: &PostMortem) -> String {
+    let runner = post_mortem.runner.as_ref().and_then(Runner::registered);
+    match (&post_mortem.run.assignment, runner) {
+        (Some(assignment), _) => format!("task {}", assignment.task_id),
+        (None, Some(runner)) => format!("Actions runner of {}", runner.target),
+        (None, None) => "no task".to_owned(),
+    }
 }
 
 /// How the task stands, as a class, a mark and a word. Behind damage, nobody knows.
-fn standing(run: &Run, is_whole: bool) -> (&'static str, char, &'static str) {
-    match run.verdict.as_ref().map(|verdict| verdict.kind) {
+fn standing(verdict: Option<VerdictKind>, is_whole: bool) -> (&'static str, char, &'static str) {
+    match verdict {
         Some(VerdictKind::Completed) => ("done", '✓', "completed"),
         Some(VerdictKind::Failed) => ("failed", '✗', "failed"),
         Some(VerdictKind::Superseded) => ("superseded", '⊘', "superseded"),
@@ -121,18 +125,19 @@ fn top(
     redacted: u64,
     out: &mut impl Write,
 ) -> io::Result<()> {
-    let says = match post_mortem.is_ours() {
-        Ok(()) => Explanation::of(post_mortem, bodies),
-        Err(_) => unexplained(post_mortem.snapshot.machine()),
+    let says = match (&post_mortem.runner, post_mortem.is_ours()) {
+        (Some(runner), _) => runner.explanation(bodies),
+        (None, Ok(())) => Explanation::of(post_mortem, bodies),
+        (None, Err(_)) => unexplained(post_mortem.snapshot.machine()),
     };
-    let (class, mark, word) = standing(&post_mortem.run, post_mortem.findings().is_empty());
+    let (class, mark, word) = standing(post_mortem.verdict_kind(), post_mortem.findings().is_empty());
     let (first, rest) = first_sentence(&says.verdict);
     writeln!(
         out,
         "<header><div class=\"bar-top\"><span>{}</span><span class=\"buttons\"><button id=\"theme\" type=\"button\" hidden>Dark</button> \
          <button id=\"help\" type=\"button\" aria-haspopup=\"dialog\" hidden>Keys <kbd>?</kbd></button></span></div>\n\
          <h1 class=\"{class}\"><span class=\"badge\">{mark} {word}</span> {}</h1>",
-        text(task(&post_mortem.run)),
+        text(task(post_mortem)),
         Linked(first)
     )?;
     if !rest.is_empty() {
@@ -200,13 +205,7 @@ fn list(title: &str, sentences: &[String], out: &mut impl Write) -> io::Result<(
 
 fn facts(post_mortem: &PostMortem, chronicle: &Chronicle, out: &mut impl Write) -> io::Result<()> {
     let mut facts = vec![
-        (
-            "state",
-            post_mortem
-                .run
-                .state_name()
-                .map_or("not assigned".to_owned(), |state| state.to_string()),
-        ),
+        ("state", post_mortem.state().unwrap_or("not assigned").to_owned()),
         (
             "starts",
             timeline::starts(chronicle)

@@ -8,7 +8,10 @@ use runner_journal::{Entry, ReadError, Row, Snapshot, Summary};
 
 use super::bodies::Bodies;
 use super::findings::Findings;
-use super::head::{Head, Standing, Task};
+use super::head::{Concluded, Head, Standing, Task};
+use super::runner::Registered;
+use crate::actions;
+use crate::actions::server::VerdictStatus as RunnerVerdict;
 use crate::cli::CliError;
 use crate::machine::{Assignment, Millis, Verdict};
 use crate::telemetry::VerdictStatus;
@@ -23,9 +26,10 @@ pub(super) struct LastRows {
     number: NonZeroU64,
     summary: Summary,
     task: Option<Task>,
+    runner: Option<Registered>,
     state: Option<String>,
     boots: u32,
-    verdict: Option<VerdictStatus>,
+    verdict: Option<Concluded>,
     begun: Option<Millis>,
 }
 
@@ -50,6 +54,7 @@ impl LastRows {
             number,
             summary,
             task: None,
+            runner: None,
             state: None,
             boots,
             verdict: None,
@@ -62,6 +67,7 @@ impl LastRows {
     fn look_at_landmarks(&mut self) -> Result<(), ReadError> {
         let Self {
             task,
+            runner,
             state,
             verdict,
             begun,
@@ -74,21 +80,31 @@ impl LastRows {
             match &row.entry {
                 Entry::Enter { dst, body, .. } => {
                     *state = Some(dst.clone());
-                    let assignment = body.as_deref().map(serde_json::from_str::<Assignment>);
-                    if let Some(Ok(assignment)) = assignment {
+                    let Some(body) = body.as_deref() else { return };
+                    if let Ok(assignment) = serde_json::from_str::<Assignment>(body) {
                         *task = Some(Task::of(&assignment));
+                    } else if let Ok(assignment) = serde_json::from_str(body) {
+                        *runner = Some(Registered::of(&assignment, None));
                     }
                 }
                 Entry::Verdict { key, body } => {
-                    *verdict = Verdict::read(body, key).ok().map(|verdict| VerdictStatus {
-                        event: verdict.kind,
-                        reason: verdict.reason,
-                        message: verdict.message,
-                        acknowledged: false,
-                    });
+                    *verdict = match (Verdict::read(body, key), actions::machine::Verdict::read(body)) {
+                        (Ok(verdict), _) => Some(Concluded::Task(VerdictStatus {
+                            event: verdict.kind,
+                            reason: verdict.reason,
+                            message: verdict.message,
+                            acknowledged: false,
+                        })),
+                        (Err(_), Ok(verdict)) => Some(Concluded::Runner(RunnerVerdict {
+                            event: verdict.kind,
+                            reason: verdict.reason,
+                            message: verdict.message,
+                        })),
+                        (Err(_), Err(_)) => None,
+                    };
                 }
                 Entry::Ack { .. } => {
-                    if let Some(verdict) = verdict {
+                    if let Some(Concluded::Task(verdict)) = verdict {
                         verdict.acknowledged = true;
                     }
                 }
@@ -110,6 +126,7 @@ impl LastRows {
     pub(super) fn head(&self, bodies: &Bodies) -> Head {
         let standing = Standing {
             task: self.task.clone(),
+            runner: self.runner.clone(),
             state: self.state.clone(),
             boots: self.boots,
             verdict: self.verdict.clone(),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use super::chronicle::{Bar, Boot, BootEnd, Chronicle, End};
 use super::post_mortem::PostMortem;
+use super::runner::Runner;
 use super::words::{is_obeyed, one_line, span};
 use crate::machine::Millis;
 
@@ -22,6 +23,11 @@ pub(super) fn write(post_mortem: &PostMortem, chronicle: &Chronicle, out: &mut i
         };
         format!("{}{reason}, {told}", verdict.kind)
     });
+    let of_runner = post_mortem.runner.as_ref().and_then(Runner::verdict).map(|verdict| {
+        let reason = verdict.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("{}{reason}", verdict.event)
+    });
+    let verdict = verdict.or(of_runner);
     out.write_all(diagram(chronicle, verdict.as_deref()).as_bytes())
 }
 

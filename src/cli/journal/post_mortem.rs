@@ -6,13 +6,15 @@ use std::thread;
 
 use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
 
-use super::beside::Beside;
+use super::beside::{Beside, Cause};
 use super::bodies::Bodies;
 use super::findings::{Findings, Refused};
 use super::head::{Head, Standing};
+use super::runner::Runner;
 use super::story::Story;
+use crate::actions;
 use crate::cli::CliError;
-use crate::machine::Run;
+use crate::machine::{Run, VerdictKind};
 use crate::record::{self, MACHINE};
 
 /// A journal read once: what it adds up to, and what is wrong with it.
@@ -21,6 +23,8 @@ pub(super) struct PostMortem {
     pub(super) snapshot: Snapshot,
     pub(super) summary: Summary,
     pub(super) run: Run,
+    /// The same of a journal of `runner actions`, of which no task can be known.
+    pub(super) runner: Option<Runner>,
     /// What the rows told on the way there.
     pub(super) story: Story,
     /// What the machine refuses of rows that are whole.
@@ -39,8 +43,9 @@ impl PostMortem {
             source,
         };
         let snapshot = Snapshot::take(path).map_err(failed)?;
+        let runner = (snapshot.machine() == Some(actions::record::MACHINE)).then(Runner::default);
         let (replay, summary) = thread::scope(|scope| {
-            let mut beside = Beside::start(scope);
+            let mut beside = Beside::start(scope, runner);
             let summary = snapshot.read(|row| {
                 each(&row);
                 // The thread cannot ask for it: the copy is read here.
@@ -50,12 +55,16 @@ impl PostMortem {
             (beside.end(), summary)
         });
         let summary = summary.map_err(failed)?;
-        let refused = replay.refused.map(|(seq, cause)| Refused::of(seq, &cause, &snapshot));
+        let refused = replay.refused.map(|(seq, cause)| match cause {
+            Cause::Task(cause) => Refused::of(seq, &cause, &snapshot),
+            Cause::Runner(cause) => Refused::of_runner(seq, &cause),
+        });
         Ok(Self {
             path: path.to_owned(),
             snapshot,
             summary,
             run: replay.run,
+            runner: replay.runner,
             story: replay.story,
             refused,
         })
@@ -74,6 +83,22 @@ impl PostMortem {
         is_ours(&self.path, &self.snapshot)
     }
 
+    /// The last state's name, of either machine.
+    pub(super) fn state(&self) -> Option<&'static str> {
+        let of_runner = || self.runner.as_ref().and_then(|runner| runner.run.state).map(Into::into);
+        self.run.state_name().map(Into::into).or_else(of_runner)
+    }
+
+    /// How it ended, of either machine.
+    pub(super) fn verdict_kind(&self) -> Option<VerdictKind> {
+        let of_runner = self.runner.as_ref().and_then(Runner::verdict);
+        let of_runner = of_runner.map(|verdict| match verdict.event {
+            actions::machine::VerdictKind::Completed => VerdictKind::Completed,
+            actions::machine::VerdictKind::Failed => VerdictKind::Failed,
+        });
+        self.run.verdict.as_ref().map(|verdict| verdict.kind).or(of_runner)
+    }
+
     pub(super) fn findings(&self) -> Findings {
         Findings::of(&self.snapshot, &self.summary, self.refused.as_ref())
     }
@@ -85,7 +110,10 @@ impl PostMortem {
             &self.snapshot,
             &self.summary,
             self.findings(),
-            Standing::of(&self.run),
+            match &self.runner {
+                Some(runner) => Standing::of_runner(runner),
+                None => Standing::of(&self.run),
+            },
             bodies,
         )
     }

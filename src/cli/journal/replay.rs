@@ -8,11 +8,9 @@ use runner_journal::{Hash, Row, Snapshot, Summary};
 use serde::Serialize;
 
 use super::findings::{Findings, Refused};
-use super::post_mortem::is_ours;
+use super::history::History;
 use super::words::one_line;
 use crate::cli::CliError;
-use crate::machine::{Run, StateName};
-use crate::record;
 use crate::redact::Redactor;
 use crate::telemetry::rfc3339;
 
@@ -37,10 +35,10 @@ impl Replay {
             source,
         };
         let snapshot = Snapshot::take(path).map_err(failed)?;
-        is_ours(path, &snapshot)?;
+        let history = History::of(path, &snapshot)?;
         let out = BufWriter::new(io::stdout().lock());
         let mut driven = Driven {
-            run: Run::default(),
+            history,
             replayed: 0,
             redactor: Redactor::new(),
             stopped: None,
@@ -92,7 +90,7 @@ enum Stop {
 
 /// The machine, and what is printed of it.
 struct Driven<W> {
-    run: Run,
+    history: History,
     /// The number of the last row that the machine took.
     replayed: u64,
     redactor: Redactor,
@@ -118,9 +116,8 @@ impl<W: Write> Driven<W> {
             self.stopped = Some(Stop::Gap);
             return;
         }
-        let before = self.run.state_name();
-        let refused = record::step(&mut self.run, row, blob).err().map(|cause| {
-            let refused = Refused::of(row.seq, &cause, snapshot);
+        let before = self.history.state();
+        let refused = self.history.take(row, snapshot, blob).err().map(|refused| {
             // It may repeat what stands in the body.
             let cause = one_line(&self.redactor.redact(&refused.cause), 400);
             Refused { cause, ..refused }
@@ -129,7 +126,7 @@ impl<W: Write> Driven<W> {
             self.replayed = row.seq;
         }
         let cause = refused.as_ref().map(|refused| refused.cause.as_str());
-        let step = Step::of(row, before, self.run.state_name(), cause);
+        let step = Step::of(row, before, self.history.state(), cause);
         if self.written.is_ok() {
             self.written = match self.print {
                 Print::Table => step.table(&mut self.out),
@@ -143,26 +140,20 @@ impl<W: Write> Driven<W> {
     fn end(&mut self, summary: &Summary) -> io::Result<()> {
         std::mem::replace(&mut self.written, Ok(()))?;
         if matches!(self.print, Print::Table) {
-            let state = named(self.run.state_name());
+            let state = named(self.history.state());
             writeln!(
                 self.out,
                 "\n{state}, after {} of {} rows that verify",
                 self.replayed, summary.rows
             )?;
-            if let Some(open) = self.run.open {
+            if let Some((effect, attempt)) = self.history.open() {
                 writeln!(
                     self.out,
-                    "{} #{} is open: the next start looks what came of it",
-                    open.effect, open.number
+                    "{effect} #{attempt} is open: the next start looks what came of it"
                 )?;
             }
-            if let Some(verdict) = &self.run.verdict {
-                let reason = verdict.reason.map(|r| format!(" ({r})")).unwrap_or_default();
-                let told = match self.run.acknowledged {
-                    Some(_) => "acknowledged",
-                    None => "not acknowledged",
-                };
-                writeln!(self.out, "{}{reason}, {told}", verdict.kind)?;
+            if let Some(verdict) = self.history.verdict() {
+                writeln!(self.out, "{verdict}")?;
             }
         }
         self.out.flush()
@@ -185,16 +176,16 @@ struct Step<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     result: Option<&'static str>,
     /// The machine's state before the row; null before the assignment.
-    before: Option<StateName>,
+    before: Option<&'static str>,
     /// And after it.
-    after: Option<StateName>,
+    after: Option<&'static str>,
     /// Why the machine does not take it.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<&'a str>,
 }
 
 impl<'a> Step<'a> {
-    fn of(row: &'a Row, before: Option<StateName>, after: Option<StateName>, refused: Option<&'a str>) -> Self {
+    fn of(row: &'a Row, before: Option<&'static str>, after: Option<&'static str>, refused: Option<&'a str>) -> Self {
         let (effect, attempt) = row.entry.effect().unzip();
         Self {
             seq: row.seq,
@@ -234,6 +225,6 @@ impl<'a> Step<'a> {
 /// The width of the table's column for the event.
 const EVENT: usize = 36;
 
-fn named(state: Option<StateName>) -> &'static str {
-    state.map_or("not assigned", Into::into)
+fn named(state: Option<&'static str>) -> &'static str {
+    state.unwrap_or("not assigned")
 }

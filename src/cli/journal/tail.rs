@@ -13,6 +13,7 @@ use super::bodies::Bodies;
 use super::findings::Findings;
 use super::output::{BUFFER, ended};
 use super::rows::{Lines, Rows};
+use super::runner::Runner;
 use super::table::{Layout, Table};
 use crate::cli::CliError;
 use crate::cli::local::on_runtime;
@@ -360,9 +361,10 @@ impl<'a> Shown<'a> {
 /// Whether a row enters the machine's last state.
 fn is_over(row: &Row) -> bool {
     match &row.entry {
-        Entry::Enter { dst, .. } => dst
-            .parse::<StateName>()
-            .is_ok_and(|state| state.successors().is_empty()),
+        Entry::Enter { dst, .. } => {
+            let of_a_task = dst.parse::<StateName>();
+            of_a_task.is_ok_and(|state| state.successors().is_empty()) || Runner::is_last(dst)
+        }
         Entry::Boot { .. }
         | Entry::Intent { .. }
         | Entry::Probe { .. }

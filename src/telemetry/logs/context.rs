@@ -18,6 +18,14 @@ pub(in crate::telemetry) struct Context {
     seq: u64,
     head: String,
     task: Option<OfTask>,
+    runner: Option<OfRunner>,
+}
+
+/// Where an Actions runner stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct OfRunner {
+    name: Option<String>,
+    state: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +86,18 @@ impl Context {
             seq: head.seq,
             head: head.hash.to_string(),
             task,
+            runner: None,
+        }
+    }
+
+    /// Of an Actions runner.
+    pub(super) fn of_runner(boot: u32, head: Head, name: Option<String>, state: Option<&'static str>) -> Self {
+        Self {
+            boot,
+            seq: head.seq,
+            head: head.hash.to_string(),
+            task: None,
+            runner: Some(OfRunner { name, state }),
         }
     }
 
@@ -93,6 +113,10 @@ impl Context {
             fields.push(("task", json!(task.id)));
             fields.extend(task.state.map(|state| ("state", json!(state))));
             fields.extend(task.effect.map(|effect| ("effect", json!(effect))));
+        }
+        if let Some(runner) = &self.runner {
+            fields.extend(runner.name.as_ref().map(|name| ("runner", json!(name))));
+            fields.extend(runner.state.map(|state| ("state", json!(state))));
         }
         fields.extend([
             ("boot", json!(self.boot)),
@@ -122,6 +146,7 @@ impl Context {
                 trace: TraceId([1; 16]),
                 span: SpanId([2; 8]),
             }),
+            runner: None,
         }
     }
 }

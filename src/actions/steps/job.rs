@@ -1,0 +1,130 @@
+//! `job`: the official listener, which runs one job. A job that has begun is never begun again.
+
+use std::time::Duration;
+
+use super::World;
+use crate::actions::crash::{ActionsCrash, Inside};
+use crate::actions::driver::{AnswerLost, Probe};
+use crate::actions::jit::without_update;
+use crate::actions::listener::{self, HadAJob, ListenerEnd};
+use crate::actions::machine::{Fact, Failure, JobEnd, JobFacts, JobReport, JobResult, Outcome};
+use crate::actions::marks::Marked;
+use crate::crash;
+use crate::machine::Stopping;
+use crate::process::{Exit, StartFailure, wait_until_free};
+
+/// How long what an earlier start left may take to be gone.
+const LEFT_BEHIND: Duration = Duration::from_secs(30);
+
+/// After a crash: no process of the job lives, and the marks say how far it had come.
+pub(super) async fn probe(world: &World) -> Result<Probe, AnswerLost> {
+    let lock = world.place.lock();
+    let freed = tokio::task::spawn_blocking(move || wait_until_free(&lock, LEFT_BEHIND).map(drop)).await;
+    freed
+        .map_err(|error| world.lost(error.to_string()))?
+        .map_err(|error| world.lost(error.to_string()))?;
+    let marks = world
+        .place
+        .marks()
+        .read()
+        .map_err(|error| world.lost(error.to_string()))?;
+    Ok(match marks {
+        Marked::Nothing => Probe::NotDone,
+        Marked::Begun(job) => Probe::Ended(done(JobEnd::Lost, None, Some(job), None)),
+        Marked::Completed(job, result) => Probe::Ended(done(JobEnd::Ran, result, Some(job), None)),
+    })
+}
+
+/// Runs the listener to its end.
+pub(super) async fn act(world: &World, id: u64) -> Outcome {
+    let Some(config) = world.config_of(id) else {
+        return world.failed(Failure::RegistrationRefused, "its configuration is not at hand");
+    };
+    let config = without_update(&config).unwrap_or_else(|| {
+        tracing::warn!("the configuration has a form that is not known: self-update is as GitHub says");
+        config
+    });
+    world.redactor.add(&config);
+    let launch = match world.place.launch(&config, world.env.clone()) {
+        Ok(launch) => launch,
+        Err(error) => return world.retry(format!("the hooks cannot be written: {error}"), None),
+    };
+    let marks = world.place.marks();
+    let ran = listener::run(&launch, &marks, world.term.clone(), &world.redactor).await;
+    crash::at(ActionsCrash::Inside(Inside::ListenerDead));
+    match (ran, marks.read()) {
+        (Ok(end), Ok(marked)) => judge(world, &end, marked),
+        (Err(error), Ok(Marked::Nothing)) => world.retry(error.to_string(), None),
+        (Err(error), _) => {
+            // Whatever is left of it may not meet the next one; and a job that has begun is not begun again.
+            tracing::error!("{error}");
+            done(JobEnd::Lost, None, None, Some(error.to_string()))
+        }
+        (Ok(_), Err(error)) => done(
+            JobEnd::Lost,
+            None,
+            None,
+            Some(format!("its marks cannot be read: {error}")),
+        ),
+    }
+}
+
+/// What the end of a listener means.
+fn judge(world: &World, end: &ListenerEnd, marked: Marked) -> Outcome {
+    let exit = world.cause(format!("{}{}", end.ended.exit, said(&end.last_words)));
+    let (job, begun) = match marked {
+        Marked::Completed(job, result) => return done(JobEnd::Ran, result.or(end.result), Some(job), Some(exit)),
+        Marked::Begun(job) => (Some(job), true),
+        Marked::Nothing => (None, end.had_a_job == HadAJob::Yes),
+    };
+    if let Some(result) = end.result {
+        return done(JobEnd::Ran, Some(result), job, Some(exit));
+    }
+    if begun {
+        return done(JobEnd::Lost, None, job, Some(exit));
+    }
+    if let Some(failure) = &end.ended.failure {
+        return match failure {
+            StartFailure::NotFound { .. } | StartFailure::NotExecutable { .. } => {
+                world.failed(Failure::ListenerMissing, failure.to_string())
+            }
+            StartFailure::Sandbox { .. }
+            | StartFailure::Path { .. }
+            | StartFailure::Descriptors { .. }
+            | StartFailure::Preparation { .. } => world.retry(failure.to_string(), None),
+        };
+    }
+    // Told to stop while it had no job: however it went, that is what was wanted.
+    if world.term.stopping() != Stopping::No {
+        return done(JobEnd::None, None, None, Some(exit));
+    }
+    match end.ended.exit {
+        Exit::Code(0) => done(JobEnd::None, None, None, Some(exit)),
+        // A passing error, an update, a configuration that was moved: it wants to be launched again.
+        Exit::Code(2 | 3 | 4 | 6) => world.retry(exit, None),
+        Exit::Code(5) => world.failed(Failure::SessionConflict, exit),
+        Exit::Code(7) => world.failed(Failure::VersionDeprecated, exit),
+        Exit::Code(_) => world.failed(Failure::ListenerFailed, exit),
+        // Killed by somebody, for want of memory most likely.
+        Exit::Signal(_) => world.retry(exit, None),
+    }
+}
+
+fn said(words: &str) -> String {
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!("; its last words: {words}")
+    }
+}
+
+fn done(end: JobEnd, result: Option<JobResult>, job: Option<JobFacts>, listener: Option<String>) -> Outcome {
+    Outcome::Done {
+        fact: Fact::Job(JobReport {
+            end,
+            result,
+            job,
+            listener,
+        }),
+    }
+}
