@@ -369,6 +369,28 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_damaged_machine_is_a_verdict_where_there_is_no_log_and_is_left_to_the_two_together_where_there_is_one() {
+        let here = tempfile::tempdir().unwrap();
+        let path = here.path().join("j.db");
+        let machine = Machine {
+            name: "test".to_owned(),
+            edges: Vec::new(),
+        };
+        Journal::open(&path, &machine).unwrap().journal.close().unwrap();
+        let place = Place::of(&path).unwrap();
+        assert!(refuse_another_machine(&place, &machine).is_ok());
+        // The first page says which pages the tables are in, and these are none.
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[4096..].fill(0);
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(log_bytes(&place), 0);
+        let refused = refuse_another_machine(&place, &machine);
+        assert!(matches!(refused, Err(OpenError::Corrupt(Problem::Machine { .. }))), "{refused:?}");
+        fs::write(&place.log, b"frames").unwrap();
+        assert!(refuse_another_machine(&place, &machine).is_ok());
+    }
+
     fn failure(code: i32) -> rusqlite::Error {
         rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)
     }

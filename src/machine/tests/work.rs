@@ -331,3 +331,33 @@ fn what_nobody_counted_stays_unknown_in_a_sum() {
     let most = took(Millis::MAX, u64::MAX, u64::MAX).effort;
     assert_eq!(most.plus(some), most);
 }
+
+#[test]
+fn an_agent_that_never_came_to_an_end_is_known_by_its_conversation_and_by_what_it_took() {
+    let told = Told::cloned();
+    let session = crate::ids::SessionId::of(&told.run().assignment.unwrap(), 1);
+    let mut told = told.then(EffectName::Agent, Outcome::Parked(took(1_000, 3, 250_000)));
+    for event in &mut told.history {
+        if let Event::Intended { effect: EffectName::Agent, session: of, .. } = event {
+            *of = Some(session);
+        }
+    }
+    let handover = Handover {
+        head: Some("b".repeat(40).parse().unwrap()),
+        commits: 1,
+        files: 1,
+        flattened: None,
+        cut: Some(Cut {
+            failure: Failure::CrashLoop,
+            cause: "it crashed".to_owned(),
+        }),
+    };
+    let done = Outcome::Done {
+        fact: Fact::HandedOver(handover),
+    };
+    let run = told.then(EffectName::Handover, done).run();
+    let agent = run.state.as_ref().and_then(State::agent).unwrap();
+    assert_eq!(agent.session_id, Some(session.to_string()));
+    assert_eq!((agent.effort.ran_ms, agent.effort.turns), (1_000, Some(3)));
+    assert_eq!(agent.effort.cost_micro_usd, Some(250_000));
+}
