@@ -386,7 +386,10 @@ mod tests {
         fs::write(&path, bytes).unwrap();
         assert_eq!(log_bytes(&place), 0);
         let refused = refuse_another_machine(&place, &machine);
-        assert!(matches!(refused, Err(OpenError::Corrupt(Problem::Machine { .. }))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(OpenError::Corrupt(Problem::Machine { .. }))),
+            "{refused:?}"
+        );
         fs::write(&place.log, b"frames").unwrap();
         assert!(refuse_another_machine(&place, &machine).is_ok());
     }

@@ -335,10 +335,15 @@ fn what_nobody_counted_stays_unknown_in_a_sum() {
 #[test]
 fn an_agent_that_never_came_to_an_end_is_known_by_its_conversation_and_by_what_it_took() {
     let told = Told::cloned();
-    let session = crate::ids::SessionId::of(&told.run().assignment.unwrap(), 1);
+    let session = crate::ids::SessionId::of(&told.run().assignment.unwrap().task_id, 1);
     let mut told = told.then(EffectName::Agent, Outcome::Parked(took(1_000, 3, 250_000)));
     for event in &mut told.history {
-        if let Event::Intended { effect: EffectName::Agent, session: of, .. } = event {
+        if let Event::Intended {
+            effect: EffectName::Agent,
+            session: of,
+            ..
+        } = event
+        {
             *of = Some(session);
         }
     }
