@@ -236,6 +236,8 @@ fn journaled(bench: &Bench) -> Vec<Trace> {
             let dump = Command::new(RUNNER)
                 .args(["journal", "dump", "--format", format])
                 .args(raw)
+                // Nothing is cut: how much of a line there is room for hangs on how long its effect took.
+                .env("COLUMNS", "1000")
                 .arg(bench.journal())
                 .output()
                 .unwrap();
