@@ -173,7 +173,7 @@ impl Driver {
     /// Does what is intended. None where the grace was over before it was done.
     async fn carry_out(&self, effect: &Effect, attempt: u32) -> Option<Vec<Event>> {
         let name = EffectName::from(effect);
-        let acted = self.within_grace(self.world.act(effect, attempt)).await?;
+        let acted = self.within_grace(self.world.act(effect)).await?;
         let at = self.now();
         Some(vec![match acted {
             Ok(outcome) => Event::Ended {

@@ -100,14 +100,12 @@ impl World {
     }
 
     /// Does it, once.
-    pub(super) async fn act(&self, effect: &Effect, attempt: u32) -> Result<Outcome, AnswerLost> {
-        let acted = match effect {
+    pub(super) async fn act(&self, effect: &Effect) -> Result<Outcome, AnswerLost> {
+        match effect {
             Effect::Register { name } => register::act(self, name).await,
             Effect::Job { id, .. } => Ok(Box::pin(job::act(self, *id)).await),
             Effect::Remove { id, names } => Ok(remove::act(self, *id, names).await),
-        };
-        tracing::debug!(attempt, "acted");
-        acted
+        }
     }
 
     async fn token(&self) -> Result<Secret, NoToken> {

@@ -19,6 +19,10 @@ use crate::harness::{NEVER, Serving};
 async fn killed_at_any_place_nothing_is_left_registered_and_no_job_is_run_twice() {
     // One place alone: SWEEP_PLACE=actions-after-intent-job cargo test --test it actions::sweep
     let only = std::env::var("SWEEP_PLACE").ok();
+    if only.as_ref().is_some_and(|only| !only.starts_with("actions-")) {
+        eprintln!("left out: SWEEP_PLACE names a place of a task");
+        return;
+    }
     let mut places = ActionsCrash::all();
     places.retain(|place| only.as_ref().is_none_or(|only| *only == place.to_string()));
     let count = places.len();
