@@ -329,6 +329,18 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_that_answers_a_row_is_run_to_its_end_and_an_error_there_is_heard() {
+        let here = tempfile::tempdir().unwrap();
+        let conn = Connection::open(here.path().join("j.db")).unwrap();
+        to_its_end(&conn, "PRAGMA journal_mode = WAL").unwrap();
+        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+        // The second row has no absolute value.
+        let late = "SELECT abs(a) FROM (SELECT 1 AS a UNION ALL SELECT -9223372036854775808)";
+        assert!(to_its_end(&conn, late).is_err());
+    }
+
+    #[test]
     fn a_blob_that_cannot_be_looked_for_is_a_problem_where_it_is_damaged_and_else_ends_the_read() {
         let shared = "file:looked-for?mode=memory&cache=shared";
         let [reader, writer] = [(), ()].map(|()| Connection::open(shared).unwrap());
