@@ -5,31 +5,15 @@
 
 use std::ffi::OsString;
 
-/// Taken over where they are set: what programs need to find their way, and roots of trust.
-const TAKEN_OVER: [&str; 29] = [
-    "PATH",
+use crate::adapters::agent::{DEFAULT_PATH, TAKEN_OVER};
+
+/// Taken over beside what an agent gets: who the user is, and what workflows ask for by name.
+const OF_A_JOB: [&str; 11] = [
     "HOME",
     "USER",
     "LOGNAME",
     "SHELL",
-    "LANG",
-    "LC_ALL",
-    "TZ",
     "TMPDIR",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "all_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "NODE_EXTRA_CA_CERTS",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
     "DOCKER_HOST",
     "DOCKER_CONFIG",
     "ImageOS",
@@ -37,13 +21,11 @@ const TAKEN_OVER: [&str; 29] = [
     "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT",
     "XDG_RUNTIME_DIR",
 ];
-/// Where programs are looked for when nobody was told.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The environment of a listener, but for what is only its own. `passed` are further names that the operator gave; `lookup`
 /// looks up a variable of this process.
 pub fn of_job(passed: &[String], lookup: impl Fn(&str) -> Option<OsString>) -> Vec<(String, OsString)> {
-    let names = passed.iter().map(String::as_str).chain(TAKEN_OVER);
+    let names = passed.iter().map(String::as_str).chain(TAKEN_OVER).chain(OF_A_JOB);
     let mut found: Vec<(String, OsString)> = Vec::new();
     for name in names {
         if let Some(value) = lookup(name)

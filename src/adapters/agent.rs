@@ -28,6 +28,7 @@ use crate::ids::SessionId;
 pub use activity::{Activity, Seen, ToolResult};
 pub use claude::{Claude, MEASURED_WITH};
 pub use command::shell;
+pub(crate) use environment::{DEFAULT_PATH, TAKEN_OVER};
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
 pub use run::{AgentEnd, Bounds, EndedBy, Haste, Order, Probe, ProbeError, RunError, probe, run};

@@ -5,8 +5,9 @@ use std::ffi::OsString;
 
 use super::{Place, PrepareError};
 
-/// Taken over from the runner where they are set: language, time zone, proxies, roots of trust.
-const TAKEN_OVER: [&str; 19] = [
+/// Taken over from the runner where they are set: language, time zone, proxies, roots of trust. A job of `runner actions` gets them,
+/// too.
+pub(crate) const TAKEN_OVER: [&str; 19] = [
     "PATH",
     "LANG",
     "LC_ALL",
@@ -28,7 +29,7 @@ const TAKEN_OVER: [&str; 19] = [
     "CARGO_HTTP_CAINFO",
 ];
 /// Where programs are looked for when the runner itself was not told.
-pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// An environment by name. What is set later counts.
 pub(super) struct Environment(BTreeMap<String, OsString>);
