@@ -317,3 +317,18 @@ fn nothing_is_pushed_where_nothing_changed_and_no_pull_request_is_asked_of_a_pat
     assert!(!refused(&pushed(), EffectName::PullRequest));
     assert!(refused(&pushed().local(), EffectName::PullRequest));
 }
+
+#[test]
+fn what_an_agent_had_to_do_without_is_named_as_it_fits_where_it_is_told() {
+    let missing = |server: Option<&str>| MissingPart {
+        plugin: "terraform".to_owned(),
+        server: server.map(str::to_owned),
+        status: "failed".to_owned(),
+    };
+    let quoted = |name: &str| format!("`{name}`");
+    assert_eq!(
+        missing(Some("registry")).named(quoted),
+        "the MCP server `registry` of the plugin `terraform` (`failed`)"
+    );
+    assert_eq!(missing(None).named(quoted), "the plugin `terraform` (`failed`)");
+}
