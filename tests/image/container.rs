@@ -32,6 +32,11 @@ pub(crate) fn image() -> String {
     named_by("RUNNER_TEST_IMAGE")
 }
 
+/// The same with what an Actions runner needs.
+pub(crate) fn actions_image() -> String {
+    named_by("RUNNER_TEST_IMAGE_ACTIONS")
+}
+
 /// An image that `.ci/image` builds and names in this variable.
 pub(crate) fn named_by(variable: &str) -> String {
     std::env::var(variable)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::container::{INTERRUPTED_AGENT, Plan, hardened, image, named_by, podman_prints};
+use crate::container::{INTERRUPTED_AGENT, Plan, actions_image, hardened, image, named_by, podman_prints};
 use crate::outside::Outside;
 
 const ROUNDS: usize = 5;
@@ -39,13 +39,25 @@ fn mib(bytes: u64) -> String {
 }
 
 /// The parts that Debian's packages are, by a mark in what made their layer.
-const PACKAGES: [(&str, &str); 3] = [
+const PACKAGES: [(&str, &str); 4] = [
+    ("JOB_TOOLS=", "Python, ICU, curl, zip and others"),
     ("COMPILERS= /bin/sh", ""),
     ("COMPILERS=", "g++, gcc, libc6-dev, pkgconf"),
     ("TOOLS=", "git, certificates, make, ripgrep"),
 ];
 /// The other parts, by where they are.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 17] = [
+    ("/opt/actions-runner", "Actions runner"),
+    ("/usr/local/aws-cli", "AWS CLI"),
+    ("/usr/local/aws-docs", "aws-docs' server"),
+    ("/usr/local/bin/docker", "Docker CLI"),
+    ("/usr/local/bin/helm", "Helm"),
+    ("/usr/local/bin/kubectl", "kubectl"),
+    ("/usr/local/bin/node", "Node"),
+    ("/usr/local/bin/terraform", "Terraform"),
+    ("/usr/local/lib/node_modules/npm", "npm"),
+    ("/usr/local/lib/node_modules/terraform-mcp-server", "terraform's server"),
+    ("/usr/local/libexec/docker", "Compose and buildx"),
     ("/usr/local/bin/claude", "Claude Code"),
     ("/usr/local/go", "Go"),
     ("/usr/local/bin/gh", "gh"),
@@ -147,6 +159,7 @@ async fn figures_of_a_container() {
     println!();
     for image in [
         image(),
+        actions_image(),
         named_by("RUNNER_TEST_IMAGE_SMALL"),
         named_by("RUNNER_TEST_IMAGE_OWN"),
     ] {

@@ -8,9 +8,13 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod actions;
 mod container;
 mod contents;
 mod figures;
+#[path = "../it/actions/github.rs"]
+#[expect(dead_code, reason = "the tests of the binary use more of it")]
+mod github;
 mod go_task;
 mod hardened;
 mod layers;

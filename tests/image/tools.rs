@@ -4,10 +4,10 @@ use crate::container::{hardened, image};
 
 const CONTAINERFILE: &str = include_str!("../../Containerfile");
 /// Empty: then every version will do.
-const ANY: &str = "";
+pub(crate) const ANY: &str = "";
 
 /// What follows `begins` in the Containerfile, up to the version's end: what is pinned there.
-fn pinned(begins: &str) -> &'static str {
+pub(crate) fn pinned(begins: &str) -> &'static str {
     let rest = CONTAINERFILE.split(begins).nth(1).unwrap();
     let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap();
     let version = &rest[..end];
@@ -33,18 +33,26 @@ fn every_tool_answers_its_version_to_any_user_of_the_group_with_an_empty_home() 
         // Debian's, which may stand in for its publisher's, has one version at a time.
         ("yq --version", "yq (https://github.com/mikefarah/yq/) version v4.", ANY),
     ];
-    let lines = tools.map(|(command, ..)| format!("{command} 2>&1 | head -1"));
     for user in ["1001:1001", "1000:1001", "4242:1001"] {
-        let printed = hardened(&image(), user, &lines.join("\n"));
-        let answers: Vec<&str> = printed.lines().collect();
-        assert_eq!(answers.len(), tools.len(), "{user}: {printed}");
-        for ((command, name, version), answer) in tools.iter().zip(answers) {
-            let said = answer.strip_prefix(name).and_then(|rest| rest.strip_prefix(version));
-            let next = said.and_then(|rest| rest.chars().next());
-            // A version that only begins with the one that is pinned is another.
-            let is_it = said.is_some() && (version.is_empty() || !next.is_some_and(|c| c.is_ascii_digit() || c == '.'));
-            assert!(is_it, "{user}: {command} answers {answer:?}, not {name}{version}");
-        }
+        each_answers(&image(), user, &tools);
+    }
+}
+
+/// Runs each command in one hardened container: its first line has to begin with the second, and go on with the third.
+pub(crate) fn each_answers(image: &str, user: &str, tools: &[(&str, &str, &str)]) {
+    let lines: Vec<String> = tools
+        .iter()
+        .map(|(command, ..)| format!("{command} 2>&1 | head -1"))
+        .collect();
+    let printed = hardened(image, user, &lines.join("\n"));
+    let answers: Vec<&str> = printed.lines().collect();
+    assert_eq!(answers.len(), tools.len(), "{user}: {printed}");
+    for ((command, name, version), answer) in tools.iter().zip(answers) {
+        let said = answer.strip_prefix(name).and_then(|rest| rest.strip_prefix(version));
+        let next = said.and_then(|rest| rest.chars().next());
+        // A version that only begins with the one that is pinned is another.
+        let is_it = said.is_some() && (version.is_empty() || !next.is_some_and(|c| c.is_ascii_digit() || c == '.'));
+        assert!(is_it, "{user}: {command} answers {answer:?}, not {name}{version}");
     }
 }
 

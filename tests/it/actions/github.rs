@@ -16,7 +16,7 @@ use runner::embedded::faults::{Endpoint, Fault, Faults, Times};
 use runner::embedded::listening::{Connection, Listening};
 use serde_json::{Value, json};
 
-use crate::harness::CANARY;
+use crate::outside::CANARY;
 
 /// What an installation of the App gets.
 pub(crate) const INSTALLED: &str = "ghs_installation0123456789";
