@@ -38,6 +38,10 @@
 //! | [`embedded`] | the outside world in miniature: `runner run` and `runner demo` stand on it, and so do the tests |
 //! | [`cli`], [`config`] | one file a command; the settings |
 
+// Before the others: they take its macro.
+#[macro_use]
+pub mod ids;
+
 pub mod actions;
 pub mod adapters;
 mod cgroup;
@@ -48,7 +52,6 @@ pub mod doctor;
 pub mod driver;
 pub mod embedded;
 pub mod forwarder;
-pub mod ids;
 pub mod ledger;
 pub mod machine;
 pub mod plugins;

@@ -169,25 +169,7 @@ impl FromStr for RunnerName {
     }
 }
 
-impl fmt::Display for RunnerName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl From<RunnerName> for String {
-    fn from(name: RunnerName) -> Self {
-        name.0
-    }
-}
-
-impl TryFrom<String> for RunnerName {
-    type Error = InvalidName;
-
-    fn try_from(text: String) -> Result<Self, InvalidName> {
-        text.parse()
-    }
-}
+parsed_string!(RunnerName);
 
 /// What `runs-on` may ask this runner for: 1 to 100.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,11 +6,8 @@ use std::thread::{Scope, ScopedJoinHandle};
 
 use runner_journal::Row;
 
-use super::runner::Runner;
+use super::history::{Cause, History};
 use super::story::Story;
-use crate::actions;
-use crate::machine::Run;
-use crate::record::{self, RowError};
 
 /// Rows are handed over so many at a time, or with so many bytes in their bodies: what waits is bounded whatever they hold.
 const ROWS: usize = 256;
@@ -22,28 +19,20 @@ const WAITING: usize = 4;
 type Handed = (Row, Option<Vec<u8>>);
 
 /// What the machine makes of the rows.
-#[derive(Default)]
 pub(super) struct Replay {
-    pub(super) run: Run,
-    /// The same of a journal of `runner actions`, of which no task can be known.
-    pub(super) runner: Option<Runner>,
-    /// What the rows told on the way there.
+    pub(super) history: History,
+    /// What the rows of a task told on the way there.
     pub(super) story: Story,
     /// The first row that the machine refuses, and why. Nothing after it was replayed.
     pub(super) refused: Option<(u64, Cause)>,
 }
 
-/// Why a machine refuses a row: the task's, or that of `runner actions`.
-pub(super) enum Cause {
-    Task(RowError),
-    Runner(actions::record::RowError),
-}
-
 impl Replay {
-    fn of(runner: Option<Runner>, handed: &Receiver<Vec<Handed>>) -> Self {
+    fn of(history: History, handed: &Receiver<Vec<Handed>>) -> Self {
         let mut replay = Self {
-            runner,
-            ..Self::default()
+            history,
+            story: Story::default(),
+            refused: None,
         };
         for (row, blob) in handed.iter().flatten() {
             if replay.refused.is_none() {
@@ -54,12 +43,13 @@ impl Replay {
     }
 
     fn take(&mut self, row: &Row, mut blob: Option<Vec<u8>>) -> Result<(), Cause> {
-        if let Some(runner) = &mut self.runner {
-            return runner.take(row).map_err(Cause::Runner);
+        if let Some(run) = self.history.task() {
+            self.story.before(row, run);
         }
-        self.story.before(row, &self.run);
-        record::step(&mut self.run, row, &mut |_| blob.take()).map_err(Cause::Task)?;
-        self.story.after(row, &self.run);
+        self.history.take(row, &mut |_| blob.take())?;
+        if let Some(run) = self.history.task() {
+            self.story.after(row, run);
+        }
         Ok(())
     }
 }
@@ -74,14 +64,14 @@ pub(super) struct Beside<'scope> {
 }
 
 impl<'scope> Beside<'scope> {
-    /// `runner` is there where the journal is of `runner actions`.
-    pub(super) fn start<'env>(scope: &'scope Scope<'scope, 'env>, runner: Option<Runner>) -> Self {
+    /// `history` is the one that the first row begins.
+    pub(super) fn start<'env>(scope: &'scope Scope<'scope, 'env>, history: History) -> Self {
         let (hand, handed) = sync_channel(WAITING);
         Self {
             hand,
             next: Vec::with_capacity(ROWS),
             bytes: 0,
-            replaying: scope.spawn(move || Replay::of(runner, &handed)),
+            replaying: scope.spawn(move || Replay::of(history, &handed)),
         }
     }
 

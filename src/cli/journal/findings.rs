@@ -5,8 +5,8 @@ use std::path::Path;
 
 use runner_journal::{Problem, SCHEMA, Snapshot, Summary};
 
-use crate::actions;
-use crate::record::{MACHINE, RowError};
+use super::history::Cause;
+use crate::record::MACHINE;
 
 /// A row that the machine does not take.
 #[derive(Debug)]
@@ -18,23 +18,16 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    pub(super) fn of(seq: u64, cause: &RowError, snapshot: &Snapshot) -> Self {
-        // Another machine's rows are not a newer one's.
-        let newer = snapshot.machine() == Some(MACHINE) && (snapshot.is_newer() || cause.is_of_a_newer_machine());
-        Self {
-            seq,
-            cause: cause.to_string(),
-            newer,
-        }
-    }
-
-    /// The same of a row of `runner actions`.
-    pub(super) fn of_runner(seq: u64, cause: &actions::record::RowError) -> Self {
-        Self {
-            seq,
-            cause: cause.to_string(),
-            newer: false,
-        }
+    pub(super) fn of(seq: u64, cause: &Cause, snapshot: &Snapshot) -> Self {
+        let (cause, newer) = match cause {
+            // Another machine's rows are not a newer one's.
+            Cause::Task(cause) => (
+                cause.to_string(),
+                snapshot.machine() == Some(MACHINE) && (snapshot.is_newer() || cause.is_of_a_newer_machine()),
+            ),
+            Cause::Runner(cause) => (cause.to_string(), false),
+        };
+        Self { seq, cause, newer }
     }
 }
 

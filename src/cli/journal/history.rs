@@ -4,13 +4,19 @@ use std::path::Path;
 
 use runner_journal::{Hash, Row, Snapshot};
 
-use super::findings::Refused;
 use super::post_mortem::is_ours;
 use super::runner::Runner;
 use crate::actions;
 use crate::cli::CliError;
 use crate::machine::Run;
 use crate::record;
+
+/// Why a machine does not take a row.
+#[derive(Debug)]
+pub(super) enum Cause {
+    Task(record::RowError),
+    Runner(actions::record::RowError),
+}
 
 /// The history that a journal's rows are driven through.
 pub(super) enum History {
@@ -21,25 +27,35 @@ pub(super) enum History {
 impl History {
     /// The one of the machine that wrote the journal; another program's is refused.
     pub(super) fn of(path: &Path, snapshot: &Snapshot) -> Result<Self, CliError> {
-        if snapshot.machine() == Some(actions::record::MACHINE) {
-            return Ok(Self::Runner(Box::default()));
+        let history = Self::in_which(snapshot);
+        if let Self::Task(_) = history {
+            is_ours(path, snapshot)?;
         }
-        is_ours(path, snapshot)?;
-        Ok(Self::Task(Box::default()))
+        Ok(history)
+    }
+
+    /// The same; another program's rows are held against the task's machine, which refuses them.
+    pub(super) fn in_which(snapshot: &Snapshot) -> Self {
+        if snapshot.machine() == Some(actions::record::MACHINE) {
+            Self::Runner(Box::default())
+        } else {
+            Self::Task(Box::default())
+        }
     }
 
     /// Takes a row, or says why the machine does not.
-    pub(super) fn take(
-        &mut self,
-        row: &Row,
-        snapshot: &Snapshot,
-        blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>,
-    ) -> Result<(), Refused> {
+    pub(super) fn take(&mut self, row: &Row, blob: &mut dyn FnMut(&Hash) -> Option<Vec<u8>>) -> Result<(), Cause> {
         match self {
-            Self::Task(run) => record::step(run, row, blob)
-                .map(drop)
-                .map_err(|cause| Refused::of(row.seq, &cause, snapshot)),
-            Self::Runner(runner) => runner.take(row).map_err(|cause| Refused::of_runner(row.seq, &cause)),
+            Self::Task(run) => record::step(run, row, blob).map(drop).map_err(Cause::Task),
+            Self::Runner(runner) => runner.take(row).map_err(Cause::Runner),
+        }
+    }
+
+    /// The task's, where it is one.
+    pub(super) fn task(&self) -> Option<&Run> {
+        match self {
+            Self::Task(run) => Some(run),
+            Self::Runner(_) => None,
         }
     }
 

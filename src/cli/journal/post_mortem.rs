@@ -6,10 +6,11 @@ use std::thread;
 
 use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
 
-use super::beside::{Beside, Cause};
+use super::beside::Beside;
 use super::bodies::Bodies;
 use super::findings::{Findings, Refused};
 use super::head::{Head, Standing};
+use super::history::History;
 use super::runner::Runner;
 use super::story::Story;
 use crate::actions;
@@ -43,9 +44,8 @@ impl PostMortem {
             source,
         };
         let snapshot = Snapshot::take(path).map_err(failed)?;
-        let runner = (snapshot.machine() == Some(actions::record::MACHINE)).then(Runner::default);
         let (replay, summary) = thread::scope(|scope| {
-            let mut beside = Beside::start(scope, runner);
+            let mut beside = Beside::start(scope, History::in_which(&snapshot));
             let summary = snapshot.read(|row| {
                 each(&row);
                 // The thread cannot ask for it: the copy is read here.
@@ -55,16 +55,17 @@ impl PostMortem {
             (beside.end(), summary)
         });
         let summary = summary.map_err(failed)?;
-        let refused = replay.refused.map(|(seq, cause)| match cause {
-            Cause::Task(cause) => Refused::of(seq, &cause, &snapshot),
-            Cause::Runner(cause) => Refused::of_runner(seq, &cause),
-        });
+        let refused = replay.refused.map(|(seq, cause)| Refused::of(seq, &cause, &snapshot));
+        let (run, runner) = match replay.history {
+            History::Task(run) => (*run, None),
+            History::Runner(runner) => (Run::default(), Some(*runner)),
+        };
         Ok(Self {
             path: path.to_owned(),
             snapshot,
             summary,
-            run: replay.run,
-            runner: replay.runner,
+            run,
+            runner,
             story: replay.story,
             refused,
         })

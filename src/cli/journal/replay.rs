@@ -117,7 +117,8 @@ impl<W: Write> Driven<W> {
             return;
         }
         let before = self.history.state();
-        let refused = self.history.take(row, snapshot, blob).err().map(|refused| {
+        let refused = self.history.take(row, blob).err().map(|cause| {
+            let refused = Refused::of(row.seq, &cause, snapshot);
             // It may repeat what stands in the body.
             let cause = one_line(&self.redactor.redact(&refused.cause), 400);
             Refused { cause, ..refused }

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::{Bench, a_job};
-use crate::harness::{NEVER, Serving};
+use crate::harness::{Serving, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_place_nothing_is_left_registered_and_no_job_is_run_twice() {
@@ -110,11 +110,7 @@ async fn killed_while_github_works_nothing_is_left_registered() {
             .github
             .inject(endpoint, Fault::Delay(Duration::from_millis(400)), Times::Next(1));
         let mut first = bench.start();
-        let begun = std::time::Instant::now();
-        while bench.github.asked_for(what) == 0 {
-            assert!(begun.elapsed() < NEVER, "{}", first.log());
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until(what, &first, || bench.github.asked_for(what) > 0).await;
         first.kill().await;
         let (code, log) = until_over(&bench).await;
         assert_eq!(code, 0, "{log}");
