@@ -410,14 +410,14 @@ async fn a_folder_that_is_not_there_or_is_none_is_told_and_nothing_is_made_in_it
     assert_eq!(everything_below(room.path()), [(file, Vec::new())]);
 }
 
-/// A file system of a page or two.
+/// A file system of one page: an archive has some 8,000 bytes.
 struct Tiny(tempfile::TempDir);
 
 impl Tiny {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=8k", "runner-test"])
+            .args(["-t", "tmpfs", "-o", "size=4k", "runner-test"])
             .arg(dir.path())
             .output()
             .unwrap();

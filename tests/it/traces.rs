@@ -125,8 +125,11 @@ pub(crate) fn watch_processes(serving: &Serving) -> Watching {
             let runner = read(root, "cmdline");
             let alive = if runner.is_empty() { Vec::new() } else { below(root) };
             for pid in alive {
-                // In this order: a child with other arguments than the runner's has its own environment by then.
                 let (arguments, environment) = (read(pid, "cmdline"), read(pid, "environ"));
+                if arguments != read(pid, "cmdline") {
+                    // In its exec: one half is what it was before, the other what it is now. The next look has it.
+                    continue;
+                }
                 let place = if arguments == runner {
                     OPERATORS.to_owned()
                 } else {

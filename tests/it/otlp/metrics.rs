@@ -123,3 +123,10 @@ fn number(value: &Value) -> f64 {
         .or_else(|| value.as_str()?.parse().ok())
         .unwrap_or_else(|| panic!("{value} is no number"))
 }
+
+/// Without this, the comparison above would fail now and then, by the last bit of a sum.
+#[test]
+fn a_number_is_read_as_it_was_written() {
+    let read: f64 = serde_json::from_str("0.11878323299999999").unwrap();
+    assert_eq!(read.to_string(), "0.11878323299999999");
+}
