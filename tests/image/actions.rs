@@ -34,6 +34,7 @@ fn every_tool_of_an_actions_runner_answers_its_version_to_any_user_of_the_group_
         ("docker compose version", "Docker Compose version ", ANY),
         ("gh --version", "gh version 2.", ANY),
         ("go version", "go version go", pinned("FROM docker.io/library/golang:")),
+        ("helm version --short", "v", pinned("FROM docker.io/alpine/helm:")),
         (
             "kubectl version --client",
             "Client Version: v",
@@ -56,9 +57,6 @@ fn every_tool_of_an_actions_runner_answers_its_version_to_any_user_of_the_group_
         ("zstd --version", "*** Zstandard CLI", ANY),
     ];
     tools.retain(|(command, ..)| !command.contains("terraform") || !left_out("terraform"));
-    if !left_out("helm") {
-        tools.push(("helm version --short", "v", pinned("FROM docker.io/alpine/helm:")));
-    }
     for user in ["1001:1001", "1000:1001"] {
         each_answers(&actions_image(), user, &tools);
     }
