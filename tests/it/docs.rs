@@ -277,3 +277,36 @@ fn tests_in(docs: &str, known: &BTreeSet<String>) -> (usize, usize) {
     }
     (tables, named)
 }
+
+/// What stands in the file after the only place where a line of it begins so.
+fn after<'a>(text: &'a str, begins: &str) -> &'a str {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(begins));
+    let rest = lines.next().unwrap_or_else(|| panic!("no line begins with {begins}"));
+    assert_eq!(lines.next(), None, "{begins} twice");
+    rest
+}
+
+#[test]
+fn the_versions_to_install_are_those_of_the_image_and_those_that_were_tried() {
+    let read = |name: &str| fs::read_to_string(Path::new(ROOT).join(name)).unwrap();
+    let (containerfile, ci) = (read("Containerfile"), read(".ci/run"));
+    let of_image = |argument: &str| after(&containerfile, &format!("ARG {argument}=")).to_owned();
+    let claude = of_image("CLAUDE_CODE_VERSION");
+    assert_eq!(claude, runner::adapters::agent::MEASURED_WITH);
+    assert_eq!(after(&ci, "claude="), claude);
+    let plugins = read("docs/plugins.md");
+    for (package, argument) in [
+        ("terraform-mcp-server@", "TERRAFORM_MCP_VERSION"),
+        ("awslabs.aws-documentation-mcp-server==", "AWS_DOCS_VERSION"),
+    ] {
+        let named = format!("{package}{}", of_image(argument));
+        assert!(
+            plugins.lines().any(|line| line.ends_with(&named)),
+            "docs/plugins.md has no {named}"
+        );
+    }
+    for docs in ["docs/quickstart.md", "docs/doctor.md"] {
+        let named = format!("@anthropic-ai/claude-code@{claude}");
+        assert!(read(docs).contains(&named), "{docs} has no {named}");
+    }
+}
