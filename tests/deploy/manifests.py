@@ -1,4 +1,4 @@
-"""What docs/kubernetes and compose.yaml promise, held against schemas, the settings and each other.
+"""What docs/kubernetes, docs/actions/kubernetes.yaml and compose.yaml promise, held against schemas, the settings and each other.
 
     python3 tests/deploy/manifests.py            every complaint on a line of its own; exit 1 if there is one
     python3 tests/deploy/manifests.py --controls breaks each promise in a copy, and wants the complaint for it
@@ -31,6 +31,8 @@ def load():
     for file in sorted((ROOT / "docs/kubernetes").glob("*.yaml")):
         for document in yaml.safe_load_all(file.read_text()):
             world["objects"][f"{file.name}/{document['kind']}"] = document
+    world["actions"] = yaml.safe_load((ROOT / "docs/actions/kubernetes.yaml").read_text())
+    world["variables"] = set(re.findall(r"`(RUNNER_[A-Z_]+)`", (ROOT / "docs/operators.md").read_text()))
     settings = (ROOT / "docs/settings.md").read_text()
     world["settings"] = set(re.findall(r"`(RUNNER_[A-Z_]+)`", settings))
     # The first cell of each row of the tables below a heading on exit codes.
@@ -99,37 +101,69 @@ def core(name, document):
 def hardened(world):
     for name, template in pods(world).items():
         spec = template["spec"]
-        wants = {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-        }
-        yield from differs(name, spec, wants)
-        wants = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID}
-        yield from differs(name, spec["securityContext"], wants | {"seccompProfile": {"type": "RuntimeDefault"}})
+        yield from locked(name, spec, "Never")
         for container in spec["containers"]:
-            wants = {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "runAsNonRoot": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            yield from differs(name, container["securityContext"], wants)
-            for bound in ("requests", "limits"):
-                for what in ("cpu", "memory"):
-                    if what not in container["resources"].get(bound, {}):
-                        yield f"{name}: no {bound} for {what}"
             given = environment(container)
             if spec["terminationGracePeriodSeconds"] <= seconds(given["RUNNER_TERM_GRACE"]):
                 yield f"{name}: terminationGracePeriodSeconds leaves RUNNER_TERM_GRACE no time"
-            mounted = {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
             volumes = {v["name"]: v for v in spec["volumes"]}
-            token = volumes.get(mounted.get("/run/runner"), {}).get("emptyDir", {})
+            token = volumes.get(mounts(container).get("/run/runner"), {}).get("emptyDir", {})
             if token.get("medium") != "Memory":
                 yield f"{name}: /run/runner is not in memory"
             for variable, value in given.items():
                 if variable.endswith("_FILE") and not value.startswith("/run/secrets/runner/"):
                     yield f"{name}: {variable} is not below the mounted secret"
+
+
+def locked(name, spec, restarts):
+    """That nobody in a pod may more than the runner needs."""
+    wants = {
+        "restartPolicy": restarts,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+    }
+    yield from differs(name, spec, wants)
+    wants = {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID, "fsGroup": UID}
+    yield from differs(name, spec["securityContext"], wants | {"seccompProfile": {"type": "RuntimeDefault"}})
+    for container in spec.get("initContainers", []) + spec["containers"]:
+        wants = {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        yield from differs(name, container["securityContext"], wants)
+        for bound in ("requests", "limits"):
+            for what in ("cpu", "memory"):
+                if what not in container["resources"].get(bound, {}):
+                    yield f"{name}: no {bound} for {what}"
+
+
+def mounts(container):
+    return {m["mountPath"]: m["name"] for m in container["volumeMounts"]}
+
+
+def actions(world):
+    job, name = world["actions"], "actions"
+    yield from core(name, job)
+    spec = job["spec"]["template"]["spec"]
+    yield from locked(name, spec, "OnFailure")
+    (copies,), (runner,) = spec["initContainers"], spec["containers"]
+    given = environment(runner)
+    for variable in given:
+        if variable not in world["variables"]:
+            yield f"{name}: {variable} is no variable of docs/operators.md"
+        if variable.endswith("_FILE"):
+            yield f"{name}: a job could read the file that {variable} names"
+    if spec["terminationGracePeriodSeconds"] <= seconds(given["RUNNER_TERM_GRACE"]):
+        yield f"{name}: terminationGracePeriodSeconds leaves RUNNER_TERM_GRACE no time"
+    if mounts(copies).get("/listener") != mounts(runner).get("/opt/actions-runner"):
+        yield f"{name}: the listener is copied to another volume"
+    for path in ("/var/lib/runner", "/home/runner", "/tmp"):
+        if path not in mounts(runner):
+            yield f"{name}: nothing may be written to {path}"
+    if copies["image"] != runner["image"]:
+        yield f"{name}: the listener is of another image"
 
 
 def differs(name, found, wants):
@@ -233,7 +267,7 @@ def compose(world):
             yield f"{ignore}: it does not leave secrets out"
 
 
-CHECKS = (schemas, hardened, settings, secrets, exits, network, compose)
+CHECKS = (schemas, hardened, settings, secrets, exits, network, compose, actions)
 
 
 def complaints(world):
@@ -264,6 +298,7 @@ def controls():
         return change
 
     service = lambda world: world["compose"]["services"]["runner"]
+    of_actions = lambda world: world["actions"]["spec"]["template"]["spec"]
     return (
         ("restartPolicy", put(pod("Job"), "restartPolicy", "OnFailure")),
         ("Additional properties", put(kind("SandboxTemplate"), "spec", "podTemplates", {})),
@@ -289,6 +324,15 @@ def controls():
         ("open to the network", put(service, "ports", ["8888:8888"])),
         ("not park, though the state is on a volume", put(service, "environment", "RUNNER_ON_TERM", "report")),
         ("stop_grace_period", put(service, "stop_grace_period", "10s")),
+        ("actions in 1.31", put(of_actions, "containers", 0, "volumesMounts", [])),
+        ("actions: readOnly", put(of_actions, "initContainers", 0, "securityContext", "readOnlyRootFilesystem", False)),
+        ("actions: restartPolicy", put(of_actions, "restartPolicy", "Never")),
+        ("actions: RUNNER_URL is no", put(of_actions, "containers", 0, "env", 0, "name", "RUNNER_URL")),
+        ("could read the file", put(of_actions, "containers", 0, "env", 2, "name", "RUNNER_ACTIONS_APP_KEY_FILE")),
+        ("RUNNER_TERM_GRACE no time", put(of_actions, "terminationGracePeriodSeconds", 3600)),
+        ("copied to another volume", put(of_actions, "initContainers", 0, "volumeMounts", 0, "name", "home")),
+        ("nothing may be written to /tmp", lambda world: of_actions(world)["containers"][0]["volumeMounts"].pop()),
+        ("of another image", put(of_actions, "initContainers", 0, "image", "alpine")),
     )
 
 
@@ -307,7 +351,7 @@ def main():
     found = complaints(world)
     for complaint in found:
         print(complaint, file=sys.stderr)
-    print(f"manifests: {len(world['objects'])} objects against Kubernetes {' and '.join(VERSIONS)}, {len(found)} complaints")
+    print(f"manifests: {len(world['objects']) + 1} objects against Kubernetes {' and '.join(VERSIONS)}, {len(found)} complaints")
     return 1 if found else 0
 
 

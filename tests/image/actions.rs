@@ -3,6 +3,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -93,9 +95,12 @@ fn the_servers_of_both_built_in_plugins_list_their_tools_without_a_network() {
     assert_eq!(tools, [("aws-docs", "ok", 5), ("terraform", "ok", 10)], "{report}");
 }
 
+/// A listener that waits for a job that does not come.
+pub(crate) static WAITS: LazyLock<Value> = LazyLock::new(|| json!([{"idle": true}]));
+
 /// A container as docs/actions.md has it, with a listener that does these things in place of GitHub's.
-struct Runner {
-    container: Container,
+pub(crate) struct Runner {
+    pub(crate) container: Container,
     github: GitHub,
     /// Of podman's, filled from the image: where the listener writes.
     volume: String,
@@ -110,7 +115,7 @@ impl Drop for Runner {
 }
 
 impl Runner {
-    async fn new(name: &str, plans: &Value) -> Self {
+    pub(crate) async fn new(name: &str, plans: &Value) -> Self {
         let outside = Outside::start().await;
         let github = GitHub::start().await;
         let dir = tempfile::tempdir().unwrap();
@@ -139,6 +144,18 @@ impl Runner {
             volume,
             _dir: dir,
         }
+    }
+
+    /// Waits until GitHub knows of it. Gives when it did.
+    pub(crate) async fn is_registered(&self) -> Instant {
+        let registered = |_: &Container| !self.github.registered().is_empty();
+        self.container.until("it is registered", registered).await
+    }
+
+    /// Waits until its listener waits for a job.
+    pub(crate) async fn is_online(&self) {
+        let online = |_: &Container| self.github.registered().iter().any(|known| known.online);
+        self.container.until("it waits for a job", online).await;
     }
 
     /// Lines that the listener wrote into a file of its own.
@@ -183,12 +200,7 @@ async fn a_hardened_container_registers_runs_one_job_and_is_removed() {
 async fn a_container_that_is_killed_while_it_waits_leaves_nothing_registered_and_runs_its_job_when_started_again() {
     let runner = Runner::new("killed", &json!([{"idle": true}, {"job": "true"}])).await;
     runner.container.start();
-    runner
-        .container
-        .until("it waits for a job", |_| {
-            runner.github.registered().iter().any(|known| known.online)
-        })
-        .await;
+    runner.is_online().await;
     runner.container.kill();
     assert_eq!(runner.github.registered().len(), 1, "what nobody could remove");
     runner.container.start();

@@ -354,24 +354,25 @@ impl Container {
         self.inspect("{{.State.Pid}}").parse().unwrap()
     }
 
-    /// `runner serve` inside it, as this machine numbers it.
-    pub(crate) fn serve(&self) -> i32 {
+    /// `runner serve` or `runner actions` inside it, as this machine numbers it.
+    pub(crate) fn runner(&self) -> i32 {
         let init = self.init();
         let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap();
-        let is_serve = |pid: &&str| {
+        let is_runner = |pid: &&str| {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            command.split(|byte| *byte == 0).nth(1) == Some(b"serve")
+            let second = command.split(|byte| *byte == 0).nth(1);
+            second.is_some_and(|word| [&b"serve"[..], b"actions"].contains(&word))
         };
-        let serve = children.split_whitespace().find(is_serve);
-        serve
-            .unwrap_or_else(|| panic!("{init} has no serve: {}", self.logs()))
+        let runner = children.split_whitespace().find(is_runner);
+        runner
+            .unwrap_or_else(|| panic!("{init} has no runner: {}", self.logs()))
             .parse()
             .unwrap()
     }
 
     /// Kills `runner serve` alone. Gives when.
     pub(crate) fn kill_serve(&self) -> Instant {
-        let serve = Pid::from_raw(self.serve());
+        let serve = Pid::from_raw(self.runner());
         let killed = Instant::now();
         kill(serve, Signal::SIGKILL).unwrap();
         killed

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::actions::{Runner, WAITS};
 use crate::container::{INTERRUPTED_AGENT, Plan, actions_image, hardened, image, named_by, podman_prints};
 use crate::outside::Outside;
 
@@ -115,7 +116,7 @@ async fn healthy_after_start(outside: &Outside) {
         let healthy = container.healthy().await;
         starts.push(healthy - begun);
         inside.push(healthy.saturating_duration_since(started));
-        memory.push((pss_kib(container.init()), pss_kib(container.serve())));
+        memory.push((pss_kib(container.init()), pss_kib(container.runner())));
         container.stop(5);
     }
     line("podman start to /healthz", &ms(&mut starts));
@@ -124,6 +125,27 @@ async fn healthy_after_start(outside: &Outside) {
     let (init, serve) = memory[memory.len() / 2];
     line("idle memory (PSS): init", &mib(init * 1024));
     line("idle memory (PSS): serve", &mib(serve * 1024));
+}
+
+async fn registered_after_start() {
+    let mut registered = Vec::new();
+    let mut memory = Vec::new();
+    for round in 0..ROUNDS {
+        let runner = Runner::new(&format!("figures-{round}"), &WAITS).await;
+        let begun = runner.container.start();
+        registered.push(runner.is_registered().await - begun);
+        // When the listener waits for a job.
+        runner.is_online().await;
+        memory.push((pss_kib(runner.container.init()), pss_kib(runner.container.runner())));
+    }
+    line(
+        "podman start to registered (a GitHub on this machine)",
+        &ms(&mut registered),
+    );
+    memory.sort_unstable();
+    let (init, runner) = memory[memory.len() / 2];
+    line("idle memory (PSS) of an Actions runner: init", &mib(init * 1024));
+    line("  runner actions, without GitHub's listener", &mib(runner * 1024));
 }
 
 async fn resumed_after_kill() {
@@ -166,5 +188,6 @@ async fn figures_of_a_container() {
         sizes(&image);
     }
     healthy_after_start(&outside).await;
+    registered_after_start().await;
     resumed_after_kill().await;
 }

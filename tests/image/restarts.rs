@@ -172,7 +172,7 @@ async fn without_a_seal_key_a_killed_container_says_once_that_its_token_is_lost_
 async fn a_killed_runner_is_started_again_in_the_same_container_after_the_old_agent_is_dead() {
     let outside = Outside::start().await;
     let container = in_mid_agent(Plan::hardened(&outside).with_command(INTERRUPTED_AGENT), &outside).await;
-    let (init, serve) = (container.init(), container.serve());
+    let (init, serve) = (container.init(), container.runner());
     let started = container.inspect("{{.State.StartedAt}}");
     let killed = container.kill_serve();
     let healthy = container.healthy().await;
@@ -180,7 +180,7 @@ async fn a_killed_runner_is_started_again_in_the_same_container_after_the_old_ag
         "SIGKILL of `runner serve` to /healthz: {:.1} ms",
         (healthy - killed).as_secs_f64() * 1e3
     );
-    assert_ne!(container.serve(), serve);
+    assert_ne!(container.runner(), serve);
     container.agent_started(2).await;
     assert_eq!(container.wait(), 0, "{}", container.logs());
     let beside = container.said("beside-2");
