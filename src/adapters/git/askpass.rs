@@ -1,9 +1,12 @@
 //! Answers git's question for a credential: the runner's own binary, called by git as `GIT_ASKPASS`.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
+use nix::fcntl::OFlag;
 use thiserror::Error;
 use url::Url;
 
@@ -38,10 +41,7 @@ pub fn main(prompt: &str) -> ExitCode {
         let origin = std::env::var(ORIGIN).map_err(|_| AskpassError::NotCalledByRunner)?;
         match asked_for(prompt, &origin)? {
             Asked::User => Ok(USER.as_bytes().to_vec().into()),
-            Asked::Password => {
-                let fifo = File::open(fifo).map_err(|_| AskpassError::NoToken)?;
-                read_line(fifo).map(Into::into)
-            }
+            Asked::Password => token(Path::new(&fifo)).map(Into::into),
         }
     };
     let printed = answer().map_err(|error| error.to_string()).and_then(|mut line| {
@@ -59,6 +59,17 @@ pub fn main(prompt: &str) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The next answer. All of them were written before git was started, so nothing is waited for: not for more where they are used up,
+/// and not for a runner that is dead. It left the FIFO, which nobody will ever open again, and git would wait with us.
+fn token(fifo: &Path) -> Result<Vec<u8>, AskpassError> {
+    let fifo = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(fifo)
+        .map_err(|_| AskpassError::NoToken)?;
+    read_line(fifo)
 }
 
 /// What git asks for.
@@ -106,6 +117,11 @@ fn read_line(mut source: impl Read) -> Result<Vec<u8>, AskpassError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use nix::sys::stat::Mode;
+
     use super::*;
 
     #[test]
@@ -140,5 +156,23 @@ mod tests {
         assert_eq!(read_line(&mut source), Ok(b"one".to_vec()));
         assert_eq!(source, b"two\n");
         assert_eq!(read_line(&b"cut"[..]), Err(AskpassError::NoToken));
+    }
+
+    #[test]
+    fn a_dead_runner_and_one_without_answers_left_are_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("token");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        let answer = || {
+            let (told, hears) = mpsc::channel();
+            let fifo = fifo.clone();
+            std::thread::spawn(move || told.send(token(&fifo)));
+            hears.recv_timeout(Duration::from_secs(30)).expect("it does not wait")
+        };
+        assert_eq!(answer(), Err(AskpassError::NoToken), "nobody has it open");
+        let mut runner = OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
+        runner.write_all(b"secret\n").unwrap();
+        assert_eq!(answer(), Ok(b"secret".to_vec()));
+        assert_eq!(answer(), Err(AskpassError::NoToken), "used up");
     }
 }
