@@ -6,11 +6,12 @@ use regex_automata::util::syntax;
 use super::shell::Desk;
 
 /// What differs from run to run, and what stands for it. In this order.
-const DIFFERS: [(&str, &str); 11] = [
+const DIFFERS: [(&str, &str); 12] = [
     // A table's cells are cut where they end, which moves with the width of a number before them.
     (r"[^ ]*\xe2\x80\xa6$", "(cut)"),
     (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z", "(time)"),
     (r"(run|demo)-[0-9]{8}-[0-9]{6}-[0-9]{3}", "$1-(time)"),
+    (r"\brunner [0-9]+\.[0-9]+\.[0-9]+(-[0-9a-z.]+)?", "runner (version)"),
     // Of a version: a build without git does not know it.
     (r"\((commit unknown|[0-9a-f]{12})\)", "(commit)"),
     (r"\b[0-9a-f]{7,64}\b", "(hash)"),
