@@ -507,7 +507,7 @@ fn git_refusal(error: &GitError, refused: Failure, token: &TokenFacts) -> Outcom
         }
         GitError::DiskFull { .. } => failed(Failure::DiskFull, text),
         GitError::RefNotFound(_) => failed(Failure::RefNotFound, text),
-        GitError::Stale { .. } => failed(Failure::PushConflict, text),
+        GitError::Stale { .. } | GitError::BranchInTheWay { .. } => failed(Failure::PushConflict, text),
         GitError::TokenUnusable => failed(Failure::TokenMintFailed, text),
         GitError::AuthenticationFailed { .. }
         | GitError::Forbidden { .. }

@@ -107,7 +107,7 @@ impl Failure {
             Self::NoChanges => "The agent changed nothing.",
             Self::PolicyViolation => "The change contains something that may not be pushed.",
             Self::PushRejected => "The remote refused the push.",
-            Self::PushConflict => "The branch already exists on the remote with other commits.",
+            Self::PushConflict => "The branch's name is taken on the remote.",
             Self::PrRefused => "The forge refused the pull request.",
             Self::Interrupted => "The runner was told to stop before the task was done.",
             Self::CrashLoop => "The runner died again and again without getting any further.",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::ids::GitRef;
+use crate::ids::{BranchName, GitRef};
 
 /// Why a git operation failed. The text of git in it is bounded and free of the token.
 #[derive(Debug, Error)]
@@ -97,6 +97,16 @@ pub enum GitError {
     /// There is no commit to start from.
     #[error("the repository is empty; push a first commit to it")]
     EmptyRepository,
+    /// A remote has either a branch `a` or branches below `a/`: git keeps them as a file and a directory.
+    #[error(
+        "{branch} cannot be made on the remote beside its branch {there}; give the task another branch, or remove that one"
+    )]
+    BranchInTheWay {
+        /// The one that is wanted.
+        branch: BranchName,
+        /// The one that is there.
+        there: String,
+    },
     /// The remote names no default branch, and the task no base.
     #[error("the repository has no default branch; name a ref")]
     NoDefaultBranch,

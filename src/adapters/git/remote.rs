@@ -48,6 +48,14 @@ impl RemoteRefs {
         self.refs.get(&branch.full_ref())
     }
 
+    /// A branch that this one would have to be below, or that is below it: there can be only one of the two.
+    fn in_the_way_of(&self, branch: &BranchName) -> Option<&str> {
+        let is_below = |one: &str, other: &str| one.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'));
+        let mut branches = self.refs.keys().filter_map(|name| name.strip_prefix("refs/heads/"));
+        let wanted = branch.as_str();
+        branches.find(|there| is_below(wanted, there) || is_below(there, wanted))
+    }
+
     /// Where a tag stands, peeled.
     fn tag(&self, name: &str) -> Option<&CommitId> {
         let full = format!("refs/tags/{name}");
@@ -108,6 +116,13 @@ impl PrivateRepository {
         let refs = self.ls_remote(url, token).await?;
         if refs.refs.is_empty() {
             return Err(GitError::EmptyRepository);
+        }
+        // Else the push would be refused for it, once the agent is paid.
+        if let Some(there) = refs.in_the_way_of(branch) {
+            return Err(GitError::BranchInTheWay {
+                branch: branch.clone(),
+                there: there.to_owned(),
+            });
         }
         let (target, base_of) = resolve(&refs, base)?;
         // A name of its own: a killed runner's git may still be writing into the one before.

@@ -109,6 +109,24 @@ async fn a_base_that_is_nowhere_is_named() {
 }
 
 #[tokio::test]
+async fn a_branch_in_the_way_of_the_working_branch_is_named_before_anything_is_fetched() {
+    for in_the_way in ["runner", "runner/task/more"] {
+        let world = World::new().await;
+        let server = world.server.path("o", "r").unwrap();
+        git_in(&server, &["branch", "runner/tasks"]);
+        let clone = || world.private.clone(&world.url, Some(&world.token), None, &world.branch);
+        assert!(clone().await.is_ok(), "a name that begins alike is in nobody's way");
+        git_in(&server, &["branch", "-D", "runner/tasks"]);
+        git_in(&server, &["branch", in_the_way]);
+        let error = clone().await.unwrap_err();
+        assert!(
+            matches!(&error, GitError::BranchInTheWay { there, .. } if there == in_the_way),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_empty_repository_is_named() {
     let world = World::new().await;
     world.server.create("o", "empty").await.unwrap();
