@@ -436,6 +436,23 @@ fn github_is_waited_for_as_long_as_the_patience_says_and_no_longer_and_the_next_
     }
 }
 
+/// Each request is carried out and none is answered: what is found is removed and made anew, for as long as the patience says.
+#[test]
+fn registrations_that_are_carried_out_and_never_answered_are_made_anew_for_as_long_as_the_patience_says() {
+    let mut life = Life::new();
+    let begun = life.now;
+    // Of a registration, 10 is 1; of a probe and of a removal, nothing befalls them.
+    let exit = (0..1000).find_map(|_| life.turn(10));
+    assert_eq!(exit, Some(Exit::Left(Left::Unreachable)));
+    assert!(life.now - begun < 180_000, "{}", life.now - begun);
+    life.boot();
+    while life.run.verdict.is_none() {
+        assert_eq!(life.turn(0), None);
+    }
+    assert_eq!(life.outside.begun, 1);
+    assert!(life.outside.registered.is_empty(), "{:?}", life.outside.registered);
+}
+
 #[test]
 fn what_github_asks_to_be_waited_for_is_waited_for() {
     let mut life = Life::new();
