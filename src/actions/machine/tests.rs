@@ -453,6 +453,30 @@ fn registrations_that_are_carried_out_and_never_answered_are_made_anew_for_as_lo
     assert!(life.outside.registered.is_empty(), "{:?}", life.outside.registered);
 }
 
+/// What came of a job cannot be found out: that is waited for as GitHub is, and not for ever. How long the job ran is no part of it.
+#[test]
+fn what_came_of_a_job_is_asked_for_as_long_as_the_patience_says_and_no_longer() {
+    let mut life = Life::new();
+    assert_eq!(life.turn(0), None);
+    let at = life.now;
+    life.record(&[Event::Intended {
+        effect: EffectName::Job,
+        attempt: 1,
+        at,
+    }]);
+    life.now += 3_600_000;
+    let ended = life.now;
+    life.record(&[lost(EffectName::Job, ended)]);
+    let exit = (0..1000).find_map(|_| life.turn(1));
+    assert_eq!(exit, Some(Exit::Left(Left::Unreachable)));
+    let waited = life.now - ended;
+    assert!((60_000..120_000).contains(&waited), "{waited}");
+    life.boot();
+    while life.run.verdict.is_none() {
+        assert_eq!(life.turn(0), None);
+    }
+}
+
 #[test]
 fn what_github_asks_to_be_waited_for_is_waited_for() {
     let mut life = Life::new();

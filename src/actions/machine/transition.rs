@@ -167,7 +167,8 @@ fn intend(run: &mut Run, effect: EffectName, attempt: u32, at: Millis) -> Result
         });
     }
     tally.attempts = attempt;
-    tally.since.get_or_insert(at);
+    // How long a job runs is nobody's wait: there it begins with what is missed afterwards.
+    tally.since = (effect != EffectName::Job).then(|| tally.since.unwrap_or(at));
     tally.last_at = at;
     run.open = Some(Attempt {
         effect,

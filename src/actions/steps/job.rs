@@ -1,5 +1,6 @@
 //! `job`: the official listener, which runs one job. A job that has begun is never begun again.
 
+use std::io;
 use std::time::Duration;
 
 use super::World;
@@ -28,15 +29,12 @@ async fn found(world: &World, listener: Option<String>) -> Result<Probe, AnswerL
     freed
         .map_err(|error| world.lost(error.to_string()))?
         .map_err(|error| world.lost(error.to_string()))?;
-    let marks = world
-        .place
-        .marks()
-        .read()
-        .map_err(|error| world.lost(error.to_string()))?;
-    Ok(match marks {
-        Marked::Nothing => Probe::NotDone,
-        Marked::Begun(job) => Probe::Ended(done(JobEnd::Lost, None, Some(job), listener)),
-        Marked::Completed(job, result) => Probe::Ended(done(JobEnd::Ran, result, Some(job), listener)),
+    Ok(match world.place.marks().read() {
+        Ok(Marked::Nothing) => Probe::NotDone,
+        Ok(Marked::Begun(job)) => Probe::Ended(done(JobEnd::Lost, None, Some(job), listener)),
+        Ok(Marked::Completed(job, result)) => Probe::Ended(done(JobEnd::Ran, result, Some(job), listener)),
+        // Who looks again sees no more, and somebody put it there: there was a job.
+        Err(error) => Probe::Ended(unreadable(&error)),
     })
 }
 
@@ -60,12 +58,7 @@ pub(super) async fn act(world: &World, id: u64) -> Result<Outcome, AnswerLost> {
     match ran {
         Ok(end) => Ok(match marks.read() {
             Ok(marked) => judge(world, &end, marked),
-            Err(error) => done(
-                JobEnd::Lost,
-                None,
-                None,
-                Some(format!("its marks cannot be read: {error}")),
-            ),
+            Err(error) => unreadable(&error),
         }),
         Err(error) => {
             // Whatever is left of it may not meet the next one, and may still be at the job: as after a crash.
@@ -126,6 +119,11 @@ fn said(words: &str) -> String {
     } else {
         format!("; its last words: {words}")
     }
+}
+
+fn unreadable(error: &io::Error) -> Outcome {
+    let why = format!("its marks cannot be read: {error}");
+    done(JobEnd::Lost, None, None, Some(why))
 }
 
 fn done(end: JobEnd, result: Option<JobResult>, job: Option<JobFacts>, listener: Option<String>) -> Outcome {

@@ -173,6 +173,26 @@ async fn a_supervisor_that_is_killed_takes_its_job_with_it_and_the_marks_say_how
     assert_eq!(verdict["details"]["job"]["job"], "build", "{verdict}");
 }
 
+/// A job can write where the marks are. One that nobody can read means that there was a job, whoever reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_cannot_be_read_after_a_crash_is_a_job_that_was_lost() {
+    let turned = "for mark in \"$STATE\"/job*/started; do mv \"$mark\" \"$mark.was\"; ln -s nowhere \"$mark\"; done; \
+                  echo $$ > pid; exec sleep 600";
+    let bench = Bench::new(&json!([{"job": turned, "keeps": true}]))
+        .await
+        .with("RUNNER_API_PATIENCE", "1s")
+        .with("RUNNER_ACTIONS_ENV", "STATE");
+    let state = bench.path("state").display().to_string();
+    let bench = bench.with("STATE", &state);
+    let mut serving = bench.start();
+    bench.noted_by(&serving, "pid").await;
+    serving.kill().await;
+    let (code, log) = tokio::time::timeout(NEVER, bench.once()).await.expect("it ends");
+    assert_eq!(code, Some(1), "{log}");
+    assert_eq!(bench.verdict()["details"]["reason"], "JobLost");
+    assert!(bench.github.registered().is_empty());
+}
+
 async fn assert_gone(pid: &str) {
     let begun = Instant::now();
     while std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
