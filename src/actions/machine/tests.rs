@@ -478,6 +478,25 @@ fn what_came_of_a_job_is_asked_for_as_long_as_the_patience_says_and_no_longer() 
 }
 
 #[test]
+fn a_verdict_says_that_github_has_a_result_only_where_the_listener_said_one() {
+    let mut run = Run::default();
+    let mut said = |result| {
+        run.job = Some(JobReport {
+            end: JobEnd::Ran,
+            result,
+            job: None,
+            listener: None,
+        });
+        Verdict::compose(&run, &Ending::Ran, "head").message
+    };
+    assert_eq!(said(Some(JobResult::Failed)), "A job was run: Failed.");
+    assert_eq!(
+        said(None),
+        "A job was run to its end; whether GitHub was told is not known."
+    );
+}
+
+#[test]
 fn what_github_asks_to_be_waited_for_is_waited_for() {
     let mut life = Life::new();
     let at = life.now;
