@@ -43,6 +43,8 @@ pub struct Place {
     pub official: PathBuf,
     /// Ours.
     pub state: PathBuf,
+    /// The assignment's id: the marks are that journal's alone.
+    pub id: String,
 }
 
 impl Place {
@@ -58,7 +60,7 @@ impl Place {
 
     /// The marks of the job.
     pub fn marks(&self) -> Marks {
-        Marks::below(&self.state)
+        Marks::below(&self.state, &self.id)
     }
 
     /// How the listener is started with a configuration, in an environment that has nothing else of ours.
