@@ -104,7 +104,7 @@ impl World {
         match effect {
             Effect::Register { name } => register::act(self, name).await,
             Effect::Job { id, .. } => Box::pin(job::act(self, *id)).await,
-            Effect::Remove { id, names } => Ok(remove::act(self, *id, names).await),
+            Effect::Remove { known, names } => Ok(remove::act(self, known.as_ref(), names).await),
         }
     }
 

@@ -147,12 +147,12 @@ fn the(run: &Run, effect: EffectName, attempt: u32) -> Effect {
             name,
         },
         EffectName::Remove => Effect::Remove {
-            id,
             // Looked for once more when nothing else will be registered: the later, the surer.
             names: match (&run.ending, id) {
                 (None, Some(_)) => Vec::new(),
                 (Some(_), _) | (None, None) => run.suspects.clone(),
             },
+            known: id.map(|id| (id, name)),
         },
     }
 }

@@ -148,7 +148,7 @@ impl Life {
                 let came = match effect {
                     Effect::Register { name } => self.register(&name, fate),
                     Effect::Job { id, .. } => self.job(id, fate),
-                    Effect::Remove { id, names } => self.remove(id, &names, fate),
+                    Effect::Remove { known, names } => self.remove(known.map(|(id, _)| id), &names, fate),
                 };
                 match came {
                     Some(Ok(outcome)) => Came::Facts(vec![Event::Ended {
