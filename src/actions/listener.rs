@@ -33,6 +33,8 @@ const CANCEL: Duration = Duration::from_secs(10);
 const CHUNK: usize = 16 * 1024;
 /// A line of the listener's is logged up to this many bytes.
 const LOGGED: usize = 500;
+/// The variables that name the scripts that a job begins and ends with: ours, which leave the marks.
+pub const HOOKS: [&str; 2] = ["ACTIONS_RUNNER_HOOK_JOB_STARTED", "ACTIONS_RUNNER_HOOK_JOB_COMPLETED"];
 
 /// Where a listener's files are.
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ pub struct Place {
     pub official: PathBuf,
     /// Ours.
     pub state: PathBuf,
+    /// The assignment's id: the marks are that journal's alone.
+    pub id: String,
 }
 
 impl Place {
@@ -58,7 +62,7 @@ impl Place {
 
     /// The marks of the job.
     pub fn marks(&self) -> Marks {
-        Marks::below(&self.state)
+        Marks::below(&self.state, &self.id)
     }
 
     /// How the listener is started with a configuration, in an environment that has nothing else of ours.
@@ -67,8 +71,9 @@ impl Place {
         let mut set = |name: &str, value: OsString| env.push((name.to_owned(), value));
         // Not on the command line, which everybody sees in `ps`. The listener takes it out before it starts a job.
         set("ACTIONS_RUNNER_INPUT_JITCONFIG", config.expose().into());
-        set("ACTIONS_RUNNER_HOOK_JOB_STARTED", started.into());
-        set("ACTIONS_RUNNER_HOOK_JOB_COMPLETED", completed.into());
+        for (name, script) in HOOKS.into_iter().zip([started, completed]) {
+            set(name, script.into());
+        }
         // Else a version that is too old ends as anything else does.
         set("ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE", "1".into());
         set(

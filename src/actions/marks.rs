@@ -44,9 +44,10 @@ pub enum Marked {
 }
 
 impl Marks {
-    /// Those below a state directory.
-    pub fn below(state_dir: &Path) -> Self {
-        Self(state_dir.join("job"))
+    /// Those of the journal with this assignment's id, below a state directory. A journal that is made anew there has another id,
+    /// and sees none of an earlier one's.
+    pub fn below(state_dir: &Path, id: &str) -> Self {
+        Self(state_dir.join(format!("job-{id}")))
     }
 
     /// Those in this directory.
@@ -171,7 +172,7 @@ mod tests {
     #[test]
     fn marks_say_what_came_and_the_first_of_each_counts() {
         let room = tempfile::tempdir().unwrap();
-        let marks = Marks::below(room.path());
+        let marks = Marks::below(room.path(), "1a2b3c4d");
         marks.prepare().unwrap();
         assert_eq!(marks.read().unwrap(), Marked::Nothing);
         marks.mark(Moment::Started, &facts("build")).unwrap();
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn what_a_job_wrote_there_is_bounded_and_shows_no_control_character() {
         let room = tempfile::tempdir().unwrap();
-        let marks = Marks::below(room.path());
+        let marks = Marks::below(room.path(), "1a2b3c4d");
         marks.prepare().unwrap();
         let text = serde_json::json!({"job": format!("\u{1b}[31m{}", "x".repeat(1000))}).to_string();
         fs::write(marks.directory().join("started"), text).unwrap();

@@ -16,7 +16,7 @@ use crate::telemetry::{Metrics, rfc3339};
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// The name that is registered, or was last.
+    /// The name that is registered, where one is.
     pub runner: Option<String>,
     /// Whose jobs it takes.
     pub target: Option<String>,

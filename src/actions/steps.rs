@@ -103,8 +103,8 @@ impl World {
     pub(super) async fn act(&self, effect: &Effect) -> Result<Outcome, AnswerLost> {
         match effect {
             Effect::Register { name } => register::act(self, name).await,
-            Effect::Job { id, .. } => Ok(Box::pin(job::act(self, *id)).await),
-            Effect::Remove { id, names } => Ok(remove::act(self, *id, names).await),
+            Effect::Job { id, .. } => Box::pin(job::act(self, *id)).await,
+            Effect::Remove { known, names } => Ok(remove::act(self, known.as_ref(), names).await),
         }
     }
 

@@ -102,7 +102,7 @@ pub struct Generated {
     pub config: Secret,
 }
 
-/// The client. Each call is one request, never repeated; but for a list, which may have pages.
+/// The client. Each call is one request, never repeated; but for a list, which may have pages, and a removal that finds nothing.
 #[derive(Debug, Clone)]
 pub struct Runners {
     client: Client,
@@ -177,11 +177,16 @@ impl Runners {
         .await
     }
 
-    /// Removes a runner. One that is not there is removed.
-    pub async fn remove(&self, token: &Secret, id: u64) -> Result<(), RunnersError> {
+    /// Removes a runner. One that is not there is removed; but GitHub says so (404) to who may not see it, too. So it is not
+    /// there where the list, which has to be seen for that, has nobody of its name.
+    pub async fn remove(&self, token: &Secret, id: u64, name: &str) -> Result<(), RunnersError> {
         let request = self.client.delete(self.url(&format!("runners/{id}")));
         match call(request, token).await {
-            Ok(_) | Err(RunnersError::NotFound(_)) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(error @ RunnersError::NotFound(_)) => match self.find(token, name).await? {
+                None => Ok(()),
+                Some(_) => Err(error),
+            },
             Err(error) => Err(error),
         }
     }

@@ -157,6 +157,7 @@ async fn run(settings: ActionsSettings, redactor: Redactor) -> Result<u8, CliErr
         })?,
         official: absolute(&settings.options.dir),
         state: absolute(&settings.options.state_dir),
+        id: assignment.id.clone(),
     };
     let policy = settings.policy();
     let world = World::new(Outside {

@@ -13,6 +13,7 @@ use super::error::ConfigError;
 use super::values::{address, agent_variable, duration, http_url, named};
 use super::{millis, read};
 use crate::actions::credential::Credential;
+use crate::actions::listener::HOOKS;
 use crate::actions::machine::{Assignment, Policy};
 use crate::actions::names::{self, Labels, RunnerName, Target};
 use crate::adapters::github_app::App;
@@ -139,6 +140,7 @@ impl ActionsSettings {
                 options.dir.display()
             )));
         }
+        keeps_the_hooks(&options.dir)?;
         let api = options.github_api_url.clone().or_else(|| options.url.api());
         let api = api.ok_or_else(|| {
             ConfigError::Actions(format!("{} has no REST interface that could be derived", options.url))
@@ -201,6 +203,29 @@ impl ActionsSettings {
         ];
         directories.iter().try_for_each(Directory::check)?;
         directories.iter().try_for_each(Directory::prepare)
+    }
+}
+
+/// The official listener sets what is in its file `.env` over the environment that it was started with: a hook there would take
+/// the place of ours, no mark would be made, and a job could be begun twice.
+fn keeps_the_hooks(official: &Path) -> Result<(), ConfigError> {
+    let path = official.join(".env");
+    // As for the listener: what is no file is passed over.
+    if !path.is_file() {
+        return Ok(());
+    }
+    let bytes = std::fs::read(&path)
+        .map_err(|error| ConfigError::Actions(format!("{} cannot be read: {error}", path.display())))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let names = text.trim_start_matches('\u{feff}').split(['\n', '\r']);
+    let mut names = names.filter_map(|line| Some(line.split_once('=')?.0.trim()));
+    match names.find(|name| HOOKS.contains(name)) {
+        None => Ok(()),
+        Some(name) => Err(ConfigError::Actions(format!(
+            "{} names {name}, which would take the place of the hook that marks how far a job is: take the line out, and let a \
+             step of the workflow run that script",
+            path.display()
+        ))),
     }
 }
 

@@ -65,6 +65,11 @@ pub enum Unusable {
          ${{CLAUDE_PLUGIN_ROOT}}/… for a file of the plugin, or a name that is in PATH"
     )]
     Relative(String),
+    /// A variable in a form that nobody puts in.
+    #[error(
+        "has the command {0:?}, whose variable stays as it stands there; only ${{NAME}} and ${{NAME:-…}} are put in"
+    )]
+    NotPutIn(String),
     /// Something that a person is asked for.
     #[error("asks a person for a setting (${{user_config.…}}), and there is none here")]
     AsksAPerson,
@@ -94,9 +99,7 @@ impl Definition {
         match (kind.as_deref(), command, url) {
             (None | Some("stdio"), Some(_), _) => {
                 let program = Program::deserialize(value)?;
-                if program.command.contains('/') && !program.command.starts_with(['/', '$']) {
-                    return Err(Unusable::Relative(program.command));
-                }
+                program.is_found()?;
                 Ok(Self::Stdio { whole, program })
             }
             (Some(kind @ ("http" | "streamable-http" | "sse" | "ws")), _, Some(url)) => Ok(Self::Remote {
@@ -130,6 +133,21 @@ impl Definition {
 }
 
 impl Program {
+    /// Whether the command is a name or an absolute path, as far as can be said before the agent's environment is known: with the
+    /// defaults put in, and an absolute path for a variable that has none.
+    fn is_found(&self) -> Result<(), Unusable> {
+        let given = |name: &str| self.command.contains(&format!("${{{name}}}")).then(|| "/".to_owned());
+        // Nothing is undefined here: a variable has a default, or is given.
+        let whole = expand(&self.command, &given).unwrap_or_else(|_| self.command.clone());
+        if whole.starts_with('$') {
+            return Err(Unusable::NotPutIn(self.command.clone()));
+        }
+        if whole.contains('/') && !whole.starts_with('/') {
+            return Err(Unusable::Relative(self.command.clone()));
+        }
+        Ok(())
+    }
+
     /// As Claude Code would start it: with the plugin's directory and the agent's environment put in.
     pub(super) fn at(&self, root: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Undefined> {
         let root = root.to_string_lossy();
@@ -250,13 +268,35 @@ mod tests {
             (json!({"type": "carrier-pigeon", "url": "x"}), "carrier-pigeon"),
             (json!({"command": "./server.sh"}), "looked for in the repository"),
             (json!({"command": "bin/server"}), "${CLAUDE_PLUGIN_ROOT}/…"),
+            (json!({"command": "${X:-./server}"}), "looked for in the repository"),
+            (json!({"command": "${X:-}bin/server"}), "looked for in the repository"),
+            (
+                json!({"command": "$HOME/server"}),
+                "only ${NAME} and ${NAME:-…} are put in",
+            ),
+            (json!({"command": "$SERVER"}), "only ${NAME} and ${NAME:-…} are put in"),
+            (
+                json!({"command": "${X:-$HOME/server}"}),
+                "only ${NAME} and ${NAME:-…} are put in",
+            ),
             (
                 json!({"command": "x", "env": {"K": "${user_config.key}"}}),
                 "asks a person",
             ),
         ] {
-            let error = Definition::parse(said.clone()).unwrap_err().to_string();
+            let error = Definition::parse(said.clone())
+                .expect_err(&said.to_string())
+                .to_string();
             assert!(error.contains(why), "{said}: {error}");
+        }
+        for taken in [
+            "${X}",
+            "${X}/server",
+            "${X:-/opt}/server",
+            "${X:-server}",
+            "/opt/$X/server",
+        ] {
+            assert_eq!(program(json!({"command": taken})).command, taken);
         }
     }
 }

@@ -39,8 +39,8 @@ pub enum Effect {
     },
     /// Remove what is registered.
     Remove {
-        /// The runner that is known to be.
-        id: Option<u64>,
+        /// The runner that is known to be: its number, and its name.
+        known: Option<(u64, String)>,
         /// Names that may be, because nobody answered: looked for, and removed where they are found.
         names: Vec<String>,
     },

@@ -201,7 +201,7 @@ pub struct JobReport {
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum JobEnd {
-    /// It was run to an end that GitHub was told of.
+    /// It was run to its end. Where there is no result, nobody knows whether GitHub was told.
     Ran,
     /// It began, and nobody knows its end: it is not begun again.
     Lost,

@@ -114,11 +114,12 @@ fn in_time(run: &Run, situation: Situation, policy: Policy, effect: EffectName) 
     if tally.misses == 0 {
         return None;
     }
-    // How often the listener is launched is bounded by itself.
     let out_of_patience = tally
         .since
         .is_some_and(|since| situation.now - since >= policy.patience_ms);
-    if out_of_patience && effect != EffectName::Job {
+    // How often the listener is launched is bounded by itself; how often is asked what came of it, is not.
+    let launches = effect == EffectName::Job && run.open.is_none();
+    if out_of_patience && !launches {
         return Some(Plan::Stop(Exit::Left(Left::Unreachable)));
     }
     let seed = run.assignment.as_ref().map_or("", |assignment| assignment.id.as_str());
@@ -146,12 +147,12 @@ fn the(run: &Run, effect: EffectName, attempt: u32) -> Effect {
             name,
         },
         EffectName::Remove => Effect::Remove {
-            id,
             // Looked for once more when nothing else will be registered: the later, the surer.
             names: match (&run.ending, id) {
                 (None, Some(_)) => Vec::new(),
                 (Some(_), _) | (None, None) => run.suspects.clone(),
             },
+            known: id.map(|id| (id, name)),
         },
     }
 }

@@ -148,7 +148,7 @@ impl Life {
                 let came = match effect {
                     Effect::Register { name } => self.register(&name, fate),
                     Effect::Job { id, .. } => self.job(id, fate),
-                    Effect::Remove { id, names } => self.remove(id, &names, fate),
+                    Effect::Remove { known, names } => self.remove(known.map(|(id, _)| id), &names, fate),
                 };
                 match came {
                     Some(Ok(outcome)) => Came::Facts(vec![Event::Ended {
@@ -434,6 +434,66 @@ fn github_is_waited_for_as_long_as_the_patience_says_and_no_longer_and_the_next_
     while life.run.verdict.is_none() {
         assert_eq!(life.turn(0), None);
     }
+}
+
+/// Each request is carried out and none is answered: what is found is removed and made anew, for as long as the patience says.
+#[test]
+fn registrations_that_are_carried_out_and_never_answered_are_made_anew_for_as_long_as_the_patience_says() {
+    let mut life = Life::new();
+    let begun = life.now;
+    // Of a registration, 10 is 1; of a probe and of a removal, nothing befalls them.
+    let exit = (0..1000).find_map(|_| life.turn(10));
+    assert_eq!(exit, Some(Exit::Left(Left::Unreachable)));
+    assert!(life.now - begun < 180_000, "{}", life.now - begun);
+    life.boot();
+    while life.run.verdict.is_none() {
+        assert_eq!(life.turn(0), None);
+    }
+    assert_eq!(life.outside.begun, 1);
+    assert!(life.outside.registered.is_empty(), "{:?}", life.outside.registered);
+}
+
+/// What came of a job cannot be found out: that is waited for as GitHub is, and not for ever. How long the job ran is no part of it.
+#[test]
+fn what_came_of_a_job_is_asked_for_as_long_as_the_patience_says_and_no_longer() {
+    let mut life = Life::new();
+    assert_eq!(life.turn(0), None);
+    let at = life.now;
+    life.record(&[Event::Intended {
+        effect: EffectName::Job,
+        attempt: 1,
+        at,
+    }]);
+    life.now += 3_600_000;
+    let ended = life.now;
+    life.record(&[lost(EffectName::Job, ended)]);
+    let exit = (0..1000).find_map(|_| life.turn(1));
+    assert_eq!(exit, Some(Exit::Left(Left::Unreachable)));
+    let waited = life.now - ended;
+    assert!((60_000..120_000).contains(&waited), "{waited}");
+    life.boot();
+    while life.run.verdict.is_none() {
+        assert_eq!(life.turn(0), None);
+    }
+}
+
+#[test]
+fn a_verdict_says_that_github_has_a_result_only_where_the_listener_said_one() {
+    let mut run = Run::default();
+    let mut said = |result| {
+        run.job = Some(JobReport {
+            end: JobEnd::Ran,
+            result,
+            job: None,
+            listener: None,
+        });
+        Verdict::compose(&run, &Ending::Ran, "head").message
+    };
+    assert_eq!(said(Some(JobResult::Failed)), "A job was run: Failed.");
+    assert_eq!(
+        said(None),
+        "A job was run to its end; whether GitHub was told is not known."
+    );
 }
 
 #[test]

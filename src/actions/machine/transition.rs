@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::effect::{EffectName, runner_name};
-use super::event::{Event, Fact, Failure, Finding, JobEnd, JobReport, Note, Outcome};
+use super::event::{Config, Event, Fact, Failure, Finding, JobEnd, JobReport, Note, Outcome};
 use super::state::{Attempt, Registration, Run, State};
 use super::verdict::Ending;
 use crate::machine::Millis;
@@ -167,7 +167,8 @@ fn intend(run: &mut Run, effect: EffectName, attempt: u32, at: Millis) -> Result
         });
     }
     tally.attempts = attempt;
-    tally.since.get_or_insert(at);
+    // How long a job runs is nobody's wait: there it begins with what is missed afterwards.
+    tally.since = (effect != EffectName::Job).then(|| tally.since.unwrap_or(at));
     tally.last_at = at;
     run.open = Some(Attempt {
         effect,
@@ -185,8 +186,7 @@ fn is_open(run: &Run, effect: EffectName, attempt: u32) -> Result<(), Refusal> {
 
 /// Nothing came of the open intent, as far as can be seen.
 fn not_done(run: &mut Run, effect: EffectName, attempt: u32, at: Millis) {
-    run.open = None;
-    run.tallies.entry(effect).or_default().last_at = at;
+    heard(run, effect, at);
     if effect == EffectName::Register
         && let Some(assignment) = &run.assignment
     {
@@ -204,7 +204,11 @@ fn end(run: &mut Run, effect: EffectName, outcome: &Outcome, at: Millis) -> Resu
                 fact: Fact::Registered { id, name, config },
             },
         ) => {
-            hit(run, effect, at);
+            match config {
+                Config::AtHand => hit(run, effect, at),
+                // Of no use without its configuration: nothing is gained yet, and the patience goes on.
+                Config::Lost => heard(run, effect, at),
+            }
             run.registration = Some(Registration {
                 id: *id,
                 name: name.clone(),
@@ -278,13 +282,18 @@ fn ending(report: &JobReport) -> Ending {
     }
 }
 
-fn hit(run: &mut Run, effect: EffectName, at: Millis) {
+/// The open intent is over, whatever came of it.
+fn heard(run: &mut Run, effect: EffectName, at: Millis) {
     run.open = None;
+    run.tallies.entry(effect).or_default().last_at = at;
+}
+
+fn hit(run: &mut Run, effect: EffectName, at: Millis) {
+    heard(run, effect, at);
     let tally = run.tallies.entry(effect).or_default();
     tally.misses = 0;
     tally.since = None;
     tally.retry_after_ms = None;
-    tally.last_at = at;
 }
 
 fn miss(run: &mut Run, effect: EffectName, after_ms: Option<Millis>, at: Millis) {

@@ -12,7 +12,7 @@ use crate::text::cut;
 /// What a runner has to end with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// A job was run, whatever its result: GitHub has it.
+    /// A job was run, whatever its result.
     Ran,
     /// There was no job: the runner was told to stop, or GitHub had none for it.
     Idle,
@@ -135,6 +135,6 @@ fn ran(job: Option<&JobFacts>, result: Option<JobResult>) -> String {
     };
     match result {
         Some(result) => format!("{what} was run: {result}."),
-        None => format!("{what} was run to its end; GitHub has its result."),
+        None => format!("{what} was run to its end; whether GitHub was told is not known."),
     }
 }

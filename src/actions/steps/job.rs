@@ -1,5 +1,6 @@
 //! `job`: the official listener, which runs one job. A job that has begun is never begun again.
 
+use std::io;
 use std::time::Duration;
 
 use super::World;
@@ -18,27 +19,29 @@ const LEFT_BEHIND: Duration = Duration::from_secs(30);
 
 /// After a crash: no process of the job lives, and the marks say how far it had come.
 pub(super) async fn probe(world: &World) -> Result<Probe, AnswerLost> {
+    found(world, None).await
+}
+
+/// What is found once nothing of the listener or of the job lives. `listener` says how it ended, where somebody saw it.
+async fn found(world: &World, listener: Option<String>) -> Result<Probe, AnswerLost> {
     let lock = world.place.lock();
     let freed = tokio::task::spawn_blocking(move || wait_until_free(&lock, LEFT_BEHIND).map(drop)).await;
     freed
         .map_err(|error| world.lost(error.to_string()))?
         .map_err(|error| world.lost(error.to_string()))?;
-    let marks = world
-        .place
-        .marks()
-        .read()
-        .map_err(|error| world.lost(error.to_string()))?;
-    Ok(match marks {
-        Marked::Nothing => Probe::NotDone,
-        Marked::Begun(job) => Probe::Ended(done(JobEnd::Lost, None, Some(job), None)),
-        Marked::Completed(job, result) => Probe::Ended(done(JobEnd::Ran, result, Some(job), None)),
+    Ok(match world.place.marks().read() {
+        Ok(Marked::Nothing) => Probe::NotDone,
+        Ok(Marked::Begun(job)) => Probe::Ended(done(JobEnd::Lost, None, Some(job), listener)),
+        Ok(Marked::Completed(job, result)) => Probe::Ended(done(JobEnd::Ran, result, Some(job), listener)),
+        // Who looks again sees no more, and somebody put it there: there was a job.
+        Err(error) => Probe::Ended(unreadable(&error)),
     })
 }
 
 /// Runs the listener to its end.
-pub(super) async fn act(world: &World, id: u64) -> Outcome {
+pub(super) async fn act(world: &World, id: u64) -> Result<Outcome, AnswerLost> {
     let Some(config) = world.config_of(id) else {
-        return world.failed(Failure::RegistrationRefused, "its configuration is not at hand");
+        return Ok(world.failed(Failure::RegistrationRefused, "its configuration is not at hand"));
     };
     let config = without_update(&config).unwrap_or_else(|| {
         tracing::warn!("the configuration has a form that is not known: self-update is as GitHub says");
@@ -47,25 +50,25 @@ pub(super) async fn act(world: &World, id: u64) -> Outcome {
     world.redactor.add(&config);
     let launch = match world.place.launch(&config, world.env.clone()) {
         Ok(launch) => launch,
-        Err(error) => return world.retry(format!("the hooks cannot be written: {error}"), None),
+        Err(error) => return Ok(world.retry(format!("the hooks cannot be written: {error}"), None)),
     };
     let marks = world.place.marks();
     let ran = listener::run(&launch, &marks, world.term.clone(), &world.redactor).await;
     crash::at(ActionsCrash::Inside(Inside::ListenerDead));
-    match (ran, marks.read()) {
-        (Ok(end), Ok(marked)) => judge(world, &end, marked),
-        (Err(error), Ok(Marked::Nothing)) => world.retry(error.to_string(), None),
-        (Err(error), _) => {
-            // Whatever is left of it may not meet the next one; and a job that has begun is not begun again.
+    match ran {
+        Ok(end) => Ok(match marks.read() {
+            Ok(marked) => judge(world, &end, marked),
+            Err(error) => unreadable(&error),
+        }),
+        Err(error) => {
+            // Whatever is left of it may not meet the next one, and may still be at the job: as after a crash.
             tracing::error!("{error}");
-            done(JobEnd::Lost, None, None, Some(error.to_string()))
+            let cause = world.cause(error.to_string());
+            Ok(match found(world, Some(cause.clone())).await? {
+                Probe::Ended(outcome) => outcome,
+                Probe::NotDone => world.retry(cause, None),
+            })
         }
-        (Ok(_), Err(error)) => done(
-            JobEnd::Lost,
-            None,
-            None,
-            Some(format!("its marks cannot be read: {error}")),
-        ),
     }
 }
 
@@ -116,6 +119,11 @@ fn said(words: &str) -> String {
     } else {
         format!("; its last words: {words}")
     }
+}
+
+fn unreadable(error: &io::Error) -> Outcome {
+    let why = format!("its marks cannot be read: {error}");
+    done(JobEnd::Lost, None, None, Some(why))
 }
 
 fn done(end: JobEnd, result: Option<JobResult>, job: Option<JobFacts>, listener: Option<String>) -> Outcome {

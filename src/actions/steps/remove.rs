@@ -6,20 +6,20 @@ use crate::actions::machine::{Fact, Outcome};
 use crate::adapters::runners::RunnersError;
 use crate::crash;
 
-/// Removes the runner of this number, and whatever has one of these names. It is idempotent, so a lost answer is a miss.
-pub(super) async fn act(world: &World, id: Option<u64>, names: &[String]) -> Outcome {
+/// Removes the runner of this number and name, and whatever has one of these names. It is idempotent, so a lost answer is a miss.
+pub(super) async fn act(world: &World, known: Option<&(u64, String)>, names: &[String]) -> Outcome {
     let token = match world.token().await {
         Ok(token) => token,
         Err(error) => return world.retry(error.to_string(), None),
     };
     let removed = async {
-        if let Some(id) = id {
-            world.runners.remove(&token, id).await?;
+        if let Some((id, name)) = known {
+            world.runners.remove(&token, *id, name).await?;
         }
         for name in names {
             if let Some(id) = world.runners.find(&token, name).await? {
                 tracing::warn!("{name} was registered by a request that nobody answered");
-                world.runners.remove(&token, id).await?;
+                world.runners.remove(&token, id, name).await?;
             }
         }
         Ok::<(), RunnersError>(())

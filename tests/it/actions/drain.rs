@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::Bench;
@@ -116,6 +117,80 @@ async fn a_killed_runner_takes_its_job_with_it_and_the_next_start_calls_it_lost(
     assert_eq!(bench.noted("launches").len(), 1, "it is not begun again");
     assert!(bench.github.registered().is_empty());
     assert_gone(&bench.noted("pid")[0]).await;
+}
+
+/// The process that stays above the listener, which `runner actions` has started.
+fn supervisor_of(runner: u32) -> Pid {
+    let children = format!("/proc/{runner}/task/{runner}/children");
+    let mut all: Vec<String> = vec![std::fs::read_to_string(children).unwrap_or_default()];
+    // Whichever thread started it.
+    for task in std::fs::read_dir(format!("/proc/{runner}/task")).unwrap().flatten() {
+        all.push(std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    }
+    let pid = all
+        .iter()
+        .flat_map(|text| text.split_whitespace())
+        .next()
+        .unwrap()
+        .parse();
+    Pid::from_raw(pid.unwrap())
+}
+
+/// A supervisor that is killed while the runner lives leaves the job running: it is ended first, and then the marks are read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_that_is_killed_takes_its_job_with_it_and_the_marks_say_how_far_it_had_come() {
+    let bench = Bench::new(&json!([{"job": "echo $$ > pid; exec sleep 600", "keeps": true}])).await;
+    let mut serving = bench.start();
+    bench.noted_by(&serving, "jobs").await;
+    bench.noted_by(&serving, "pid").await;
+    kill(supervisor_of(serving.pid()), Signal::SIGKILL).unwrap();
+    assert_eq!(serving.wait().await.code(), Some(1), "{}", serving.log());
+    // Nobody started it again: it was dead before the verdict.
+    let pid = &bench.noted("pid")[0];
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    assert!(
+        stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z ")),
+        "{pid} lives"
+    );
+    let verdict: Value = bench.verdict();
+    assert_eq!(verdict["details"]["reason"], "JobLost", "{verdict}");
+    assert_eq!(verdict["details"]["job"]["job"], "build", "{verdict}");
+    assert_eq!(bench.noted("launches").len(), 1, "it is not begun again");
+    assert!(bench.github.registered().is_empty());
+
+    // One that had ended, and whose listener had not.
+    let bench = Bench::new(&json!([{"job": "true", "keeps": true, "linger": "never"}])).await;
+    let mut serving = bench.start();
+    assert!(
+        serving.line_with("job build ended").await.is_some(),
+        "{}",
+        serving.log()
+    );
+    kill(supervisor_of(serving.pid()), Signal::SIGKILL).unwrap();
+    assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
+    let verdict: Value = bench.verdict();
+    assert_eq!(verdict["details"]["outcome"], "job", "{verdict}");
+    assert_eq!(verdict["details"]["job"]["job"], "build", "{verdict}");
+}
+
+/// A job can write where the marks are. One that nobody can read means that there was a job, whoever reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_cannot_be_read_after_a_crash_is_a_job_that_was_lost() {
+    let turned = "for mark in \"$STATE\"/job*/started; do mv \"$mark\" \"$mark.was\"; ln -s nowhere \"$mark\"; done; \
+                  echo $$ > pid; exec sleep 600";
+    let bench = Bench::new(&json!([{"job": turned, "keeps": true}]))
+        .await
+        .with("RUNNER_API_PATIENCE", "1s")
+        .with("RUNNER_ACTIONS_ENV", "STATE");
+    let state = bench.path("state").display().to_string();
+    let bench = bench.with("STATE", &state);
+    let mut serving = bench.start();
+    bench.noted_by(&serving, "pid").await;
+    serving.kill().await;
+    let (code, log) = tokio::time::timeout(NEVER, bench.once()).await.expect("it ends");
+    assert_eq!(code, Some(1), "{log}");
+    assert_eq!(bench.verdict()["details"]["reason"], "JobLost");
+    assert!(bench.github.registered().is_empty());
 }
 
 async fn assert_gone(pid: &str) {

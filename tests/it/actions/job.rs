@@ -19,6 +19,17 @@ fn step() -> (String, Vec<String>) {
     (step["run"].as_str().unwrap().to_owned(), names)
 }
 
+/// GitHub keeps one pending run of a group, and cancels the others: a run for another label may not take the place of ours.
+#[test]
+fn a_run_for_another_label_is_in_a_group_of_its_own() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(WORKFLOW);
+    let workflow: Value = yaml_serde::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let group = workflow["concurrency"]["group"].as_str().unwrap();
+    for part in ["${{ github.event.issue.number }}", "${{ github.event.label.name }}"] {
+        assert!(group.contains(part), "{group}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_workflow_to_copy_does_its_task_and_tells_the_job() {
     let outside = Outside::start().await;

@@ -1,7 +1,7 @@
 //! What GitHub refuses, by its name; and what passes, waited for.
 
 use runner::embedded::faults::{Endpoint, Fault, Times};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Bench, a_job};
 
@@ -81,7 +81,7 @@ async fn a_name_that_is_taken_is_followed_by_the_next_one() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rate_limit_is_waited_for_as_long_as_github_asks() {
-    let bench = Bench::new(&a_job()).await;
+    let bench = Bench::new(&json!([{"job": "true", "keeps": true}])).await;
     bench.github.inject(
         Endpoint::RunnerRegister,
         Fault::Answer {
@@ -152,6 +152,25 @@ async fn a_rate_limit_beyond_the_patience_is_left_to_the_next_start() {
         Some(0),
         "the next start does not wait for what an earlier one was told"
     );
+}
+
+/// GitHub answers 404 also to who may not see a runner: it is removed only where the list can be read, and does not have it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_finds_nothing_is_one_only_where_the_list_says_so_too() {
+    for list in [None, Some(404), Some(403)] {
+        let bench = Bench::new(&json!([{"job": "true", "keeps": true}]))
+            .await
+            .with("RUNNER_API_PATIENCE", "1s");
+        let github = &bench.github;
+        github.inject(Endpoint::RunnerRemove, answers(404, "Not Found"), Times::Always);
+        if let Some(status) = list {
+            github.inject(Endpoint::RunnerList, answers(status, "Not Found"), Times::Always);
+        }
+        let (code, log) = bench.once().await;
+        assert_eq!(code, Some(75), "{list:?}: {log}");
+        assert_eq!(github.registered().len(), 1);
+        assert_eq!(bench.entered(), ["Assigned", "Registered", "JobRan"], "{list:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use serde_json::json;
+
 use super::{Bench, a_job};
 use crate::harness::RUNNER;
 
@@ -70,6 +72,49 @@ async fn what_cannot_be_is_refused_before_anything_is_touched() {
         bench.env = before;
     }
     assert!(bench.github.asked().is_empty());
+}
+
+/// The official listener reads that file over its environment: the marks of the job would never be made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_listeners_that_takes_the_hooks_away_is_refused_before_anything_is_touched() {
+    let bench = Bench::new(&json!([{"exit": 0}])).await;
+    let file = bench.path("official/.env");
+    for name in ["ACTIONS_RUNNER_HOOK_JOB_STARTED", "ACTIONS_RUNNER_HOOK_JOB_COMPLETED"] {
+        for text in [format!("LANG=C\r\n{name}=/opt/hook.sh\n"), format!("\u{feff}{name}=")] {
+            std::fs::write(&file, &text).unwrap();
+            let (code, log) = bench.once().await;
+            assert_eq!(code, Some(2), "{text:?}: {log}");
+            for said in [file.to_str().unwrap(), name, "take the line out"] {
+                assert!(log.contains(said), "{said}: {log}");
+            }
+            assert!(!bench.path("state").exists());
+        }
+    }
+    assert!(bench.github.asked().is_empty());
+    // Anything else in it is the operator's own affair.
+    std::fs::write(
+        &file,
+        "LANG=C\n# ACTIONS_RUNNER_HOOK_JOB_STARTED=/opt/hook.sh\nno line of a variable\n",
+    )
+    .unwrap();
+    let (code, log) = bench.once().await;
+    assert_eq!(code, Some(0), "{log}");
+}
+
+/// One that was begun anew, with a journal of its own, knows nothing of an earlier one's job.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_journal_in_an_old_state_directory_sees_no_old_marks() {
+    let bench = Bench::new(&json!([{"job": "true"}, {"exit": 0}])).await;
+    assert_eq!(bench.once().await.0, Some(0));
+    assert_eq!(bench.verdict()["details"]["outcome"], "job");
+    for file in std::fs::read_dir(bench.path("state")).unwrap().flatten() {
+        if file.file_name().to_string_lossy().starts_with("journal.db") {
+            std::fs::remove_file(file.path()).unwrap();
+        }
+    }
+    let (code, log) = bench.once().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(bench.verdict()["details"]["outcome"], "idle", "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -107,6 +107,37 @@ pub(super) const CASES: &[Case] = &[
         minute: 61,
         fire: &["RunnerStuck"],
     },
+    // An Actions runner that waits for a job, and one that is over and not gone yet.
+    Case {
+        series: &[
+            (r#"runner_state{state="Registered",X}"#, "1x120"),
+            (
+                r#"runner_state_entered_timestamp_seconds{state="Registered",X}"#,
+                "0x120",
+            ),
+        ],
+        minute: 90,
+        fire: &[],
+    },
+    Case {
+        series: &[
+            (r#"runner_state{state="Deregistered",X}"#, "1x120"),
+            (
+                r#"runner_state_entered_timestamp_seconds{state="Deregistered",X}"#,
+                "0x120",
+            ),
+        ],
+        minute: 90,
+        fire: &[],
+    },
+    Case {
+        series: &[
+            (r#"runner_state{state="JobRan",X}"#, "1x120"),
+            (r#"runner_state_entered_timestamp_seconds{state="JobRan",X}"#, "0x120"),
+        ],
+        minute: 17,
+        fire: &["RunnerStuck"],
+    },
     Case {
         series: &[
             (r#"runner_verdict_acknowledged{event="completed",X}"#, "0x120"),
