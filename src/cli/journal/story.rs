@@ -28,6 +28,8 @@ pub(super) struct Story {
     pub(super) version: Option<String>,
     /// The state that the verdict was frozen in, which `Reported` forgets.
     concluded_in: Option<State>,
+    /// The effect of which nobody could find out in time what came of it. Its intent is closed by that.
+    pub(super) unknown: Option<EffectName>,
     /// The last outcome of an effect that came to nothing, as it stands in its row.
     misses: BTreeMap<String, String>,
 }
@@ -69,6 +71,11 @@ impl Story {
                 self.end_of_a_start(run);
                 self.version = body.as_deref().and_then(version);
             }
+            Entry::Outcome {
+                effect,
+                finding: Finding::Unknown,
+                ..
+            } => self.unknown = effect.parse().ok(),
             Entry::Outcome {
                 effect,
                 finding: Finding::NotDone,

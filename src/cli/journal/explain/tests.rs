@@ -42,6 +42,20 @@ fn others() -> Vec<(&'static str, Lived)> {
         ("parked", Lived::up_to(EffectName::Agent).parks()),
         ("undelivered", opened().concludes().does_not_reach_the_api()),
         ("concluded, not acknowledged", opened().concludes()),
+        (
+            "failed, what came of the push is unknown",
+            Lived::up_to(EffectName::Push)
+                .gives_up(EffectName::Push, Failure::ApiUnreachable, "git ls-remote: timed out")
+                .concludes()
+                .reports(Ack::Accepted),
+        ),
+        (
+            "failed, what came of the pull request is unknown",
+            Lived::up_to(EffectName::PullRequest)
+                .gives_up(EffectName::PullRequest, Failure::ApiUnreachable, "HTTP 503")
+                .concludes()
+                .reports(Ack::Accepted),
+        ),
         ("superseded", Lived::up_to(EffectName::Agent).ends_elsewhere()),
         ("completed, pull request", opened().concludes().reports(Ack::Accepted)),
         (
@@ -150,6 +164,25 @@ fn of_a_damaged_journal_nothing_is_said_about_what_came_after_the_damage() {
     let text = printed(&post_mortem).replace('\n', " ");
     assert!(!text.contains("The journal shows no push"), "{text}");
     assert!(text.contains("the rows before the damage"), "{text}");
+}
+
+#[test]
+fn what_nobody_could_find_out_is_not_denied() {
+    let given_up = |effect| {
+        let lived = Lived::up_to(effect).gives_up(effect, Failure::ApiUnreachable, "HTTP 503");
+        let text = explained(&lived.concludes().reports(Ack::Accepted));
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let text = given_up(EffectName::Push);
+    assert!(!text.contains("shows no push"), "{text}");
+    assert!(text.contains("The branch runner/t-1 may have been pushed to"), "{text}");
+    assert!(text.contains("Next: Look at the forge first:"), "{text}");
+    let text = given_up(EffectName::PullRequest);
+    assert!(!text.contains("No pull request"), "{text}");
+    assert!(text.contains("A pull request may have been opened"), "{text}");
+    assert!(text.contains("Next: Look at the forge first:"), "{text}");
+    let text = given_up(EffectName::Token);
+    assert!(text.contains("one-time token may have been issued"), "{text}");
 }
 
 #[test]
