@@ -71,6 +71,8 @@ pub(super) struct Bar {
     pub(super) began: Millis,
     pub(super) until: Millis,
     pub(super) end: End,
+    /// Whether it is a look at what came of an attempt: when that ended, nobody saw.
+    pub(super) is_look: bool,
     /// What is worth saying of it, in a few words.
     pub(super) said: Option<String>,
     /// The state that it led to.
@@ -230,6 +232,7 @@ impl<'a> Telling<'a> {
                     return;
                 }
                 let mut bar = Bar::new(row.seq, effect, *attempt, at, End::looked(*finding));
+                bar.is_look = true;
                 bar.report = said.report;
                 boot.begin(bar);
             }
@@ -248,7 +251,10 @@ impl<'a> Telling<'a> {
                     bar.close(at, end, said);
                     boot.join_alike();
                 } else if let Some(bar) = boot.bars.last_mut().filter(|bar| bar.is(effect, *attempt)) {
-                    // It was looked for and found: this is what.
+                    // It was looked for and found: this is what. It may have ended badly.
+                    if end != End::Done {
+                        bar.end = end;
+                    }
                     bar.said = said.words;
                     bar.report = said.report.or(bar.report.take());
                 } else {
@@ -359,6 +365,7 @@ impl Bar {
             began: at,
             until: at,
             end,
+            is_look: false,
             said: None,
             led_to: None,
             report: None,
@@ -386,7 +393,7 @@ impl Bar {
 
     /// How long it took, where that is known.
     pub(super) fn took(&self) -> Option<Millis> {
-        self.end.is_timed().then_some(self.until - self.began)
+        (self.end.is_timed() && !self.is_look).then_some(self.until - self.began)
     }
 }
 

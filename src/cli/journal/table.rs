@@ -176,7 +176,8 @@ impl<'a> Table<'a> {
                     self.open = None;
                 }
                 let found = match finding {
-                    Finding::Done => "was done",
+                    // How it ended is in the next row: it may have failed.
+                    Finding::Done => "had ended",
                     Finding::NotDone => "was not",
                     Finding::Unknown => "unknown",
                 };

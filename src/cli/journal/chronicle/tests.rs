@@ -5,7 +5,7 @@ use strum::IntoEnumIterator;
 
 use super::super::lived::Lived;
 use super::*;
-use crate::machine::{Ack, EffectName, Failure, Trouble};
+use crate::machine::{Ack, EffectName, Failure, Outcome, Trouble};
 use crate::redact::Redactor;
 
 fn bodies() -> Bodies {
@@ -122,6 +122,24 @@ fn what_failed_is_named_and_what_is_under_way_is_open() {
         waits.starts_with("start 1 at 0: ended before there was a task\n"),
         "{waits}"
     );
+}
+
+#[test]
+fn what_was_found_to_have_failed_is_no_success() {
+    let outcome = Outcome::Failed {
+        failure: Failure::PolicyViolation,
+        cause: "ci.yml is protected".to_owned(),
+        agent: None,
+    };
+    let lived = Lived::up_to(EffectName::Handover).crashes_and_finds(EffectName::Handover, outcome);
+    let chronicle = told(&rows(&lived, &[]), Vec::new());
+    let text = drawn(&chronicle);
+    assert!(
+        text.ends_with("  handover #1 failed 0 (PolicyViolation: ci.yml is protected)\n"),
+        "{text}"
+    );
+    let (_, bar) = chronicle.bars().last().unwrap();
+    assert_eq!(bar.took(), None, "when it ended nobody saw");
 }
 
 #[test]

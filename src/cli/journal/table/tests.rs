@@ -4,7 +4,7 @@ use runner_journal::{Hash, Kind};
 
 use super::super::lived::Lived;
 use super::*;
-use crate::machine::{Ack, EffectName, Trouble};
+use crate::machine::{Ack, EffectName, Failure, Outcome, Trouble};
 use crate::redact::Redactor;
 
 fn printed(lived: &Lived, columns: usize, paint: Paint) -> String {
@@ -67,6 +67,20 @@ fn starts_are_set_apart_and_crashes_and_retries_are_there_to_see() {
     assert!(line("was not").contains("clone #2 "), "{text}");
     assert!(line("verdict").contains("completed"), "{text}");
     assert!(line("→ Cloned").ends_with("→ Cloned"), "{text}");
+}
+
+#[test]
+fn what_was_found_to_have_failed_is_not_said_to_be_done() {
+    let outcome = Outcome::Failed {
+        failure: Failure::PolicyViolation,
+        cause: "ci.yml is protected".to_owned(),
+        agent: None,
+    };
+    let lived = Lived::up_to(EffectName::Handover).crashes_and_finds(EffectName::Handover, outcome);
+    let text = printed(&lived, 100, Paint::Plain);
+    let found = text.lines().rev().find(|line| line.contains("handover #1")).unwrap();
+    assert!(found.contains("not_done"), "{text}");
+    assert!(text.contains("handover #1        had ended"), "{text}");
 }
 
 #[test]
