@@ -6,6 +6,7 @@
 use runner_journal::{Entry, Finding, Kind, Row, Summary};
 
 use super::bodies::Bodies;
+use super::history::is_over;
 use crate::machine::{AgentReport, Millis};
 
 mod end;
@@ -114,6 +115,8 @@ pub(super) struct Telling<'a> {
     clock: Clock,
     /// The number that the next row has, unless rows are missing.
     next: u64,
+    /// Whether the machine's last state was entered: a start after that has nothing that it could leave undone.
+    over: bool,
 }
 
 impl<'a> Telling<'a> {
@@ -123,6 +126,7 @@ impl<'a> Telling<'a> {
             chronicle: Chronicle::default(),
             clock: Clock::default(),
             next: 1,
+            over: false,
         }
     }
 
@@ -139,6 +143,7 @@ impl<'a> Telling<'a> {
         if is_boot || self.chronicle.boots.last().is_none_or(|boot| boot.number != row.boot) {
             self.boot(row, at, is_boot);
         }
+        self.over |= is_over(row);
         let said = row.entry.body().map(|body| Said::of(&self.bodies.show(body)));
         self.event(row, at, said.unwrap_or_default());
     }
@@ -175,7 +180,10 @@ impl<'a> Telling<'a> {
         let assigned = !self.chronicle.states.is_empty();
         if let Some(before) = self.chronicle.boots.last_mut() {
             let open = before.bars.last_mut().filter(|bar| bar.end == End::Open);
-            if before.end == BootEnd::Last || open.is_some() {
+            // What it left open, it left to the next start.
+            let is_left = before.end.is_left();
+            let until = if is_left { before.until } else { at };
+            if !is_left && (before.end == BootEnd::Last || open.is_some()) {
                 before.end = match (has_row, assigned) {
                     (true, true) => BootEnd::Unclean,
                     (true, false) => BootEnd::Idle,
@@ -184,8 +192,12 @@ impl<'a> Telling<'a> {
                 before.until = at;
             }
             if let Some(bar) = open {
-                bar.end = if has_row { End::CutOff } else { End::Lost };
-                bar.until = at;
+                bar.end = match (is_left, has_row) {
+                    (true, _) => End::Parked,
+                    (false, true) => End::CutOff,
+                    (false, false) => End::Lost,
+                };
+                bar.until = until;
             }
         }
         if self.chronicle.boots.len() == BOOTS {
@@ -197,7 +209,7 @@ impl<'a> Telling<'a> {
             row: row.seq,
             began: at,
             until: at,
-            end: BootEnd::Last,
+            end: BootEnd::so_far(self.over),
             bars: Vec::new(),
             left_out: 0,
         });
@@ -210,7 +222,7 @@ impl<'a> Telling<'a> {
         boot.until = at;
         // It goes on after what is missing.
         if boot.end == BootEnd::Lost {
-            boot.end = BootEnd::Last;
+            boot.end = BootEnd::so_far(self.over);
         }
         match &row.entry {
             Entry::Intent { effect, attempt, .. } => {
@@ -265,6 +277,9 @@ impl<'a> Telling<'a> {
                 }
             }
             Entry::Enter { dst, .. } => {
+                if self.over {
+                    boot.end = BootEnd::Over;
+                }
                 if let Some(bar) = boot.bars.last_mut().filter(|bar| bar.end.is_success()) {
                     bar.led_to.get_or_insert_with(|| dst.clone());
                 }

@@ -153,7 +153,7 @@ impl Dump {
             }
             Format::Json | Format::Html | Format::Mermaid => json(&head, bodies, out, |each| last.each(each)),
             Format::Table => {
-                let table = Table::new(bodies, layout, last.begun(), head.last());
+                let table = Table::new(bodies, layout, last.begun(), head.last()).over_since(last.over());
                 print(&head, table, layout, out, |each| last.each(each))
             }
         })?;

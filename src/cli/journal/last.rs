@@ -9,6 +9,7 @@ use runner_journal::{Entry, ReadError, Row, Snapshot, Summary};
 use super::bodies::Bodies;
 use super::findings::Findings;
 use super::head::{Concluded, Head, Standing, Task};
+use super::history::is_over;
 use super::runner::Registered;
 use crate::actions;
 use crate::actions::server::VerdictStatus as RunnerVerdict;
@@ -31,6 +32,7 @@ pub(super) struct LastRows {
     boots: u32,
     verdict: Option<Concluded>,
     begun: Option<Millis>,
+    over: Option<u64>,
 }
 
 impl LastRows {
@@ -59,6 +61,7 @@ impl LastRows {
             boots,
             verdict: None,
             begun: None,
+            over: None,
         };
         last.look_at_landmarks().map_err(failed)?;
         Ok(last)
@@ -71,11 +74,15 @@ impl LastRows {
             state,
             verdict,
             begun,
+            over,
             ..
         } = self;
         self.snapshot.landmarks(|row| {
             if row.seq == 1 {
                 *begun = Some(row.at_ms);
+            }
+            if is_over(&row) {
+                *over = Some(row.seq);
             }
             match &row.entry {
                 Entry::Enter { dst, body, .. } => {
@@ -120,6 +127,11 @@ impl LastRows {
     /// When the first row of the journal was written, where that can be read.
     pub(super) fn begun(&self) -> Option<Millis> {
         self.begun
+    }
+
+    /// The row that enters the machine's last state, where there is one.
+    pub(super) fn over(&self) -> Option<u64> {
+        self.over
     }
 
     /// What a dump begins with.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use runner_journal::{Entry, Finding, Row};
 
 use super::bodies::Bodies;
+use super::history::is_over;
 use super::paint::{Look, Paint};
 use super::width::{USUAL, columns, cut, width};
 use super::words::{field, one_line, span, words};
@@ -56,6 +57,8 @@ pub(super) struct Table<'a> {
     open: Option<(String, Millis)>,
     /// Whether this start has said that it leaves the rest to the next one.
     left: bool,
+    /// The row that enters the machine's last state, where there is one: what is started after it has nothing to say.
+    over_since: Option<u64>,
     /// How wide row numbers are.
     digits: usize,
 }
@@ -70,8 +73,15 @@ impl<'a> Table<'a> {
             boot: 0,
             open: None,
             left: false,
+            over_since: None,
             digits: last.to_string().len().max(4),
         }
+    }
+
+    /// The same; the machine's last state was entered in such a row, where it was.
+    pub(super) fn over_since(mut self, row: Option<u64>) -> Self {
+        self.over_since = row;
+        self
     }
 
     /// The names of the columns.
@@ -97,6 +107,9 @@ impl<'a> Table<'a> {
             self.boot = row.boot;
             self.left = false;
             return self.rule(&format!("{:>1$} {2:>8}", row.seq, self.digits, span(since)), &text, out);
+        }
+        if is_over(row) {
+            self.over_since = Some(row.seq);
         }
         if self.boot != row.boot {
             // The rows that begin in the middle of a start say which one.
@@ -127,11 +140,13 @@ impl<'a> Table<'a> {
         let version = body.and_then(|body| field(body, "version"));
         let version = version.map(|version| format!(" · runner {}", one_line(&version, 40)));
         let mut text = format!("start {}{}", row.boot, version.unwrap_or_default());
+        let is_over = self.over_since.is_some_and(|over| over < row.seq);
         if self.boot > 0 && !self.left {
             match &self.open {
                 Some((open, _)) => {
                     let _ = write!(text, " · the one before ended in {open}");
                 }
+                None if is_over => {}
                 None => text.push_str(" · the one before ended without a word"),
             }
         }
@@ -210,7 +225,7 @@ impl<'a> Table<'a> {
             },
             Entry::Note { .. } => {
                 let note = said("note");
-                self.left |= matches!(note.as_str(), "parked" | "undelivered");
+                self.left |= matches!(note.as_str(), "parked" | "undelivered" | "left");
                 line("note".to_owned(), "", Look::Plain)
             }
         }

@@ -38,6 +38,7 @@ impl Said {
             left: match text("note") {
                 Some("parked") => Some(BootEnd::Parked),
                 Some("undelivered") => Some(BootEnd::Undelivered),
+                Some("left") => Some(BootEnd::Left),
                 _ => None,
             },
         }

@@ -84,6 +84,44 @@ fn what_was_found_to_have_failed_is_not_said_to_be_done() {
 }
 
 #[test]
+fn a_start_that_came_to_its_end_is_not_said_to_have_ended_without_a_word() {
+    let reported = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let reported = reported.reports(Ack::Accepted).boots().boots();
+    let superseded = Lived::up_to(EffectName::Agent).ends_elsewhere().boots().boots();
+    for lived in [reported, superseded] {
+        let text = printed(&lived, 100, Paint::Plain);
+        assert!(!text.contains("the one before"), "{text}");
+    }
+    let archiving = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let archiving = archiving.reports(Ack::Accepted).intends(EffectName::Archive).boots();
+    let text = printed(&archiving, 100, Paint::Plain);
+    assert!(text.contains("the one before ended in archive #1"), "{text}");
+    // The end is before the rows that are shown, and is known.
+    let mut table = Table::new(&Bodies::AsStored, layout(), None, 9).over_since(Some(7));
+    let mut out = Vec::new();
+    for (seq, boot) in [(8, 2), (9, 3)] {
+        let row = Row {
+            seq,
+            boot,
+            at_ms: 1_000,
+            entry: Entry::Boot { body: None },
+            prev: Hash::ZERO,
+            hash: Hash::ZERO,
+        };
+        table.row(&row, &mut out).unwrap();
+    }
+    let text = String::from_utf8(out).unwrap();
+    assert!(!text.contains("the one before"), "{text}");
+}
+
+fn layout() -> Layout {
+    Layout {
+        columns: 80,
+        paint: Paint::Plain,
+    }
+}
+
+#[test]
 fn colour_is_said_in_words_too_and_takes_no_columns() {
     let plain = printed(&eventful(), 100, Paint::Plain);
     let coloured = printed(&eventful(), 100, Paint::Coloured);
@@ -99,11 +137,7 @@ fn colour_is_said_in_words_too_and_takes_no_columns() {
 #[test]
 fn rows_from_the_middle_say_which_start_they_are_of_and_keep_the_time_since_the_first() {
     let bodies = Bodies::AsStored;
-    let layout = Layout {
-        columns: 80,
-        paint: Paint::Plain,
-    };
-    let mut table = Table::new(&bodies, layout, Some(1_000), 123_456);
+    let mut table = Table::new(&bodies, layout(), Some(1_000), 123_456);
     let row = Row {
         seq: 123_456,
         boot: 7,
