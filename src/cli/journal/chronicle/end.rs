@@ -11,6 +11,7 @@ pub(in crate::cli::journal) enum End {
     Retry,
     Failed,
     GivenUp,
+    Missed,
     Superseded,
     Parked,
     CutOff,
@@ -37,6 +38,7 @@ impl End {
             Self::Retry => ("not_done", "it did not, and was tried again"),
             Self::Failed => ("failed", "it did not, and the task failed for it"),
             Self::GivenUp => ("unknown", "nobody could find out, and the task failed for it"),
+            Self::Missed => ("missed", "it did not, and nothing depended on it"),
             Self::Superseded => ("superseded", "the task was ended elsewhere"),
             Self::Parked => ("parked", "it was stopped, for a later start to go on"),
             Self::CutOff => ("cut off", "the runner died while it was under way"),
@@ -55,6 +57,7 @@ impl End {
             Self::Retry => '↻',
             Self::Failed => '✗',
             Self::GivenUp | Self::FoundUnknown => '?',
+            Self::Missed => '⊖',
             Self::Superseded => '⊘',
             Self::Parked => '‖',
             Self::CutOff => '⚡',
@@ -73,7 +76,13 @@ impl End {
     /// Whether its rows say how long it took.
     pub(super) fn is_timed(self) -> bool {
         match self {
-            Self::Done | Self::Retry | Self::Failed | Self::GivenUp | Self::Superseded | Self::Parked => true,
+            Self::Done
+            | Self::Retry
+            | Self::Failed
+            | Self::GivenUp
+            | Self::Missed
+            | Self::Superseded
+            | Self::Parked => true,
             Self::CutOff | Self::FoundDone | Self::FoundNotDone | Self::FoundUnknown | Self::Open | Self::Lost => false,
         }
     }

@@ -51,6 +51,7 @@ fn end(outcome: &str) -> Option<End> {
         "retry" => End::Retry,
         "failed" => End::Failed,
         "given_up" => End::GivenUp,
+        "missed" => End::Missed,
         "superseded" => End::Superseded,
         "parked" => End::Parked,
         _ => return None,

@@ -226,6 +226,20 @@ fn a_start_of_what_is_over_did_not_die() {
 }
 
 #[test]
+fn an_archive_that_could_not_be_brought_away_is_not_said_to_be_tried_again() {
+    let lived = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let missed = Outcome::Missed {
+        cause: "HTTP 403".to_owned(),
+    };
+    let lived = lived.reports(Ack::Accepted).comes_to(EffectName::Archive, 30, missed);
+    let chronicle = told(&rows(&lived, &[]), Vec::new());
+    let text = drawn(&chronicle);
+    assert!(text.ends_with("  archive #1 missed 30 (HTTP 403)\n"), "{text}");
+    let (_, bar) = chronicle.bars().last().unwrap();
+    assert!(!bar.end.meaning().1.contains("again"), "{:?}", bar.end.meaning());
+}
+
+#[test]
 fn attempts_that_are_alike_are_few_bars_and_none_is_forgotten() {
     let mut lived = Lived::booted().gets_assigned();
     for _ in 0..40 {
