@@ -41,6 +41,8 @@ pub(super) struct Chronicle {
     pub(super) began: Option<Millis>,
     /// From the first row to the last, in milliseconds.
     pub(super) length: Millis,
+    /// From the first row to the one that entered the machine's last state, where there is one.
+    pub(super) over: Option<Millis>,
     /// The row of the verdict.
     pub(super) verdict: Option<u64>,
 }
@@ -115,8 +117,6 @@ pub(super) struct Telling<'a> {
     clock: Clock,
     /// The number that the next row has, unless rows are missing.
     next: u64,
-    /// Whether the machine's last state was entered: a start after that has nothing that it could leave undone.
-    over: bool,
 }
 
 impl<'a> Telling<'a> {
@@ -126,7 +126,6 @@ impl<'a> Telling<'a> {
             chronicle: Chronicle::default(),
             clock: Clock::default(),
             next: 1,
-            over: false,
         }
     }
 
@@ -143,7 +142,9 @@ impl<'a> Telling<'a> {
         if is_boot || self.chronicle.boots.last().is_none_or(|boot| boot.number != row.boot) {
             self.boot(row, at, is_boot);
         }
-        self.over |= is_over(row);
+        if is_over(row) {
+            self.chronicle.over = Some(at);
+        }
         let said = row.entry.body().map(|body| Said::of(&self.bodies.show(body)));
         self.event(row, at, said.unwrap_or_default());
     }
@@ -209,7 +210,7 @@ impl<'a> Telling<'a> {
             row: row.seq,
             began: at,
             until: at,
-            end: BootEnd::so_far(self.over),
+            end: BootEnd::so_far(self.chronicle.over.is_some()),
             bars: Vec::new(),
             left_out: 0,
         });
@@ -222,7 +223,7 @@ impl<'a> Telling<'a> {
         boot.until = at;
         // It goes on after what is missing.
         if boot.end == BootEnd::Lost {
-            boot.end = BootEnd::so_far(self.over);
+            boot.end = BootEnd::so_far(self.chronicle.over.is_some());
         }
         match &row.entry {
             Entry::Intent { effect, attempt, .. } => {
@@ -277,7 +278,7 @@ impl<'a> Telling<'a> {
                 }
             }
             Entry::Enter { dst, .. } => {
-                if self.over {
+                if self.chronicle.over.is_some() {
                     boot.end = BootEnd::Over;
                 }
                 if let Some(bar) = boot.bars.last_mut().filter(|bar| bar.end.is_success()) {

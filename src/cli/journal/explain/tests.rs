@@ -186,6 +186,27 @@ fn what_nobody_could_find_out_is_not_denied() {
 }
 
 #[test]
+fn what_it_took_ends_with_the_task_and_not_with_a_later_start() {
+    let told = |lived: Lived| {
+        let text = explained(&lived.after(3 * 86_400_000).boots());
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let opened = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let text = told(opened.reports(Ack::Accepted));
+    assert!(text.contains("Cost: 2m15s from the assignment to the end,"), "{text}");
+    let text = told(Lived::up_to(EffectName::Agent).ends_elsewhere());
+    assert!(text.contains("Cost: 42.5 s from the assignment to the end;"), "{text}");
+}
+
+#[test]
+fn a_clock_that_somebody_made_up_is_no_trouble() {
+    let (_directory, mut post_mortem) = Lived::up_to(EffectName::Agent).post_mortem();
+    post_mortem.run.assigned_at = i64::MIN;
+    post_mortem.story.last_at = i64::MAX;
+    assert!(printed(&post_mortem).contains("from the assignment to the last row"));
+}
+
+#[test]
 fn others_words_neither_move_the_terminal_nor_show_a_secret() {
     let (_, lived) = others().pop().unwrap();
     let text = explained(&lived);
