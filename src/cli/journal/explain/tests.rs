@@ -8,7 +8,7 @@ use strum::IntoEnumIterator;
 
 use super::super::lived::Lived;
 use super::*;
-use crate::machine::{Ack, CommandEnd, EffectName, Failure};
+use crate::machine::{Ack, CommandEnd, EffectName, Fact, Failure, Outcome, Trouble};
 
 mod failures;
 
@@ -196,6 +196,58 @@ fn what_it_took_ends_with_the_task_and_not_with_a_later_start() {
     assert!(text.contains("Cost: 2m15s from the assignment to the end,"), "{text}");
     let text = told(Lived::up_to(EffectName::Agent).ends_elsewhere());
     assert!(text.contains("Cost: 42.5 s from the assignment to the end;"), "{text}");
+}
+
+#[test]
+fn the_agents_end_is_told_where_a_row_has_it() {
+    let told = |lived: Lived| {
+        let text = explained(&lived);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for (lived, end) in [
+        (
+            Lived::up_to(EffectName::Agent).ends_elsewhere(),
+            "The agent was started once, and was stopped, since the task had been ended elsewhere.",
+        ),
+        (
+            Lived::up_to(EffectName::Agent).parks(),
+            "The agent was started once, and was stopped, for a later start of the runner to go on.",
+        ),
+        (
+            failures::life_that_ends_in(Failure::AgentMissing),
+            "The agent could not be started.",
+        ),
+        (
+            Lived::up_to(EffectName::Agent).tries_again(EffectName::Agent, Trouble::NoResult, "signal 9"),
+            "The agent was started once, and ended without a result.",
+        ),
+        // Of the one that is under way now there is no end.
+        (
+            Lived::up_to(EffectName::Agent)
+                .parks_and_boots()
+                .intends(EffectName::Agent),
+            "The agent was started twice, and came to no end that was written down.",
+        ),
+    ] {
+        let text = told(lived);
+        assert!(text.contains(end), "{end}: {text}");
+    }
+}
+
+#[test]
+fn an_api_that_was_not_told_is_not_said_to_have_been() {
+    let untold = Outcome::Done {
+        fact: Fact::Started { told: false },
+    };
+    let lived = Lived::booted().gets_assigned();
+    let text = explained(&lived.comes_to(EffectName::Start, 30, untold));
+    let text = text.replace('\n', " ");
+    assert!(
+        text.starts_with("Task t-1 is not finished: it has begun, and the task API was not told so."),
+        "{text}"
+    );
+    let text = explained(&Lived::up_to(EffectName::Data)).replace('\n', " ");
+    assert!(text.contains("the task API was told that it has begun"), "{text}");
 }
 
 #[test]
