@@ -10,6 +10,7 @@ use super::bodies::Bodies;
 use super::findings::Findings;
 use super::head::{Concluded, Head, Standing, Task};
 use super::history::is_over;
+use super::post_mortem::PostMortem;
 use super::runner::Registered;
 use crate::actions;
 use crate::actions::server::VerdictStatus as RunnerVerdict;
@@ -122,6 +123,14 @@ impl LastRows {
                 | Entry::Note { .. } => {}
             }
         })
+    }
+
+    /// The journal, where these are all of its rows: then they are held against the machine too.
+    pub(super) fn all(self) -> Result<Result<PostMortem, Self>, CliError> {
+        if self.summary.unchecked > 0 {
+            return Ok(Err(self));
+        }
+        PostMortem::of(&self.path, self.snapshot, |_| {}).map(Ok)
     }
 
     /// When the first row of the journal was written, where that can be read.
