@@ -4,7 +4,7 @@ use runner_journal::{Hash, Kind};
 
 use super::super::lived::Lived;
 use super::*;
-use crate::machine::{Ack, EffectName, Failure, Outcome, Trouble};
+use crate::machine::{Ack, EffectName, Fact, Failure, Outcome, Trouble};
 use crate::redact::Redactor;
 
 fn printed(lived: &Lived, columns: usize, paint: Paint) -> String {
@@ -112,6 +112,45 @@ fn a_start_that_came_to_its_end_is_not_said_to_have_ended_without_a_word() {
     }
     let text = String::from_utf8(out).unwrap();
     assert!(!text.contains("the one before"), "{text}");
+}
+
+/// A timeline of rows that are not all there.
+fn of_rows(lived: &Lived, missing: impl Fn(&Row) -> bool) -> String {
+    let (_directory, post_mortem) = lived.post_mortem();
+    let bodies = Bodies::AsStored;
+    let mut table = Table::new(&bodies, layout(), None, 99);
+    let mut out = Vec::new();
+    let row = |row: &Row| if missing(row) { Ok(()) } else { table.row(row, &mut out) };
+    post_mortem.each(row).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn rows_on_either_side_of_missing_ones_are_no_pair() {
+    let lived = Lived::up_to(EffectName::Clone);
+    // The token's outcome and the state that follows, and the clone's intent.
+    let text = of_rows(&lived.clones(), |row| [10, 11, 12].contains(&row.seq));
+    let line = text.lines().find(|line| line.contains("clone #1")).unwrap();
+    assert!(line.contains("clone #1           done                base="), "{text}");
+
+    // Of a start whose last rows are missing nobody knows how it ended.
+    let lived = Lived::up_to(EffectName::Agent).parks_and_boots();
+    let parked = |row: &Row| matches!(row.entry, Entry::Note { .. });
+    let text = of_rows(&lived, parked);
+    assert!(!text.contains("the one before"), "{text}");
+}
+
+#[test]
+fn how_long_it_took_is_not_known_of_what_a_later_start_looked_for() {
+    let lived = Lived::up_to(EffectName::Push);
+    let lived = lived.crashes_and_finds(EffectName::Push, Outcome::Done { fact: Fact::Pushed });
+    let text = printed(&lived, 100, Paint::Plain);
+    let line = text.lines().rev().find(|line| line.contains("push #1")).unwrap();
+    assert_eq!(
+        line.trim_end(),
+        line.split("done").next().unwrap().to_owned() + "done",
+        "{text}"
+    );
 }
 
 fn layout() -> Layout {
