@@ -33,7 +33,7 @@ Examples:
 
 The journal may be another process's, which is not disturbed: what is read is a copy. With --follow it need not be there
 yet. It ends when the task is over and its runner gone, when no runner has held the journal for as long as --wait says,
-at Ctrl-C, and when nobody reads on; the first three are exit 0.")]
+at Ctrl-C, and when nobody reads on; each of these is exit 0.")]
 pub(super) struct Tail {
     /// Print what comes, as it comes
     #[arg(long, short)]
