@@ -13,6 +13,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::adapters::git::askpass;
 use crate::config::{LogOptions, unknown_variables};
 use crate::redact::Redactor;
+use crate::text::printable;
 use crate::{process, telemetry};
 
 mod actions;
@@ -226,8 +227,9 @@ fn warn_of_unknown_variables() {
 
 /// `error: failed to …`, and what to do about it.
 fn complain(error: &dyn fmt::Display, hint: Option<String>, redactor: &Redactor) {
-    eprintln!("error: {}", redactor.clean(error.to_string()));
+    // What it names may be somebody else's: a file, a machine, what a server said.
+    eprintln!("error: {}", printable(&redactor.clean(error.to_string())));
     if let Some(hint) = hint {
-        eprintln!("hint: {}", redactor.clean(hint));
+        eprintln!("hint: {}", printable(&redactor.clean(hint)));
     }
 }

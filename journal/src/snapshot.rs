@@ -233,8 +233,8 @@ impl Snapshot {
                 return Ok(summary(0, Head::EMPTY, problems));
             }
         };
-        let is_table = tables::journal_is_a_table(&self.conn);
-        if !noted(is_table, &mut problems, |cause| Problem::Unreadable { from: 1, cause })?.unwrap_or(false) {
+        let is_table = tables::no_view(&self.conn, "journal");
+        if noted(is_table, &mut problems, |cause| Problem::Unreadable { from: 1, cause })?.is_none() {
             return Ok(summary(0, Head::EMPTY, problems));
         }
         let edges = noted(tables::edges(&self.conn), &mut problems, |cause| Problem::Edges {
@@ -250,6 +250,8 @@ impl Snapshot {
 
     /// A blob's bytes, if there is one of that name; an error where its bytes are not those of its name.
     pub fn blob(&self, sha256: &Hash) -> Result<Option<Vec<u8>>, ReadError> {
+        read_or_damaged(tables::no_view(&self.conn, "blob"), |cause| Problem::Blobs { cause })?
+            .map_err(|_| ReadError::BlobAltered(*sha256))?;
         right_blob(&self.conn, sha256)
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ffi, params};
 
 use crate::APPLICATION_ID;
 use crate::columns::{Columns, Read};
@@ -64,11 +64,13 @@ pub(crate) fn edges_of(machine: &Machine) -> Edges {
 
 /// The machine that the journal belongs to.
 pub(crate) fn machine(conn: &Connection) -> rusqlite::Result<String> {
+    no_view(conn, "meta")?;
     conn.query_row("SELECT machine FROM meta", [], |row| row.get(0))
 }
 
 /// The machine's transitions as the journal has them.
 pub(crate) fn edges(conn: &Connection) -> rusqlite::Result<Edges> {
+    no_view(conn, "edge")?;
     let mut edges = Edges::default();
     let mut statement = conn.prepare("SELECT src, dst FROM edge")?;
     let mut rows = statement.query([])?;
@@ -81,7 +83,7 @@ pub(crate) fn edges(conn: &Connection) -> rusqlite::Result<Edges> {
 /// Whether an error says that the file is damaged, and not that the machine that reads it is.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     // A page that ends early is no failure of the disk: the file was cut.
-    let cut = |error: &rusqlite::ffi::Error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ;
+    let cut = |error: &ffi::Error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ;
     if error.sqlite_error().is_some_and(cut) {
         return true;
     }
@@ -128,6 +130,7 @@ pub(crate) fn read_rows(
 }
 
 fn stream_rows(conn: &Connection, walk: &mut Walk, cited: Cited, each: &mut impl FnMut(Row)) -> rusqlite::Result<()> {
+    no_view(conn, "journal")?;
     let mut cited = cited;
     let mut statement = conn.prepare(&walk.select())?;
     let mut rows = statement.query([])?;
@@ -154,12 +157,14 @@ fn stream_rows(conn: &Connection, walk: &mut Walk, cited: Cited, each: &mut impl
 
 /// The last row's number; 0 where there is none.
 pub(crate) fn last_seq(conn: &Connection) -> rusqlite::Result<u64> {
+    no_view(conn, "journal")?;
     let last: i64 = conn.query_row("SELECT coalesce(max(seq), 0) FROM journal", [], |row| row.get(0))?;
     Ok(u64::try_from(last).unwrap_or(0))
 }
 
 /// Whether the first row has the hash that it would have in this form, or there is no row.
 pub(crate) fn first_row_is_hashed_so(conn: &Connection, form: &Form, machine: &str) -> rusqlite::Result<bool> {
+    no_view(conn, "journal")?;
     let mut statement = conn.prepare(&form.select_from(1))?;
     let mut rows = statement.query([])?;
     let Some(row) = rows.next()? else {
@@ -178,6 +183,7 @@ pub(crate) fn landmarks(
     machine: &str,
     mut each: impl FnMut(Row),
 ) -> rusqlite::Result<()> {
+    no_view(conn, "journal")?;
     let mut statement = conn.prepare(&form.select_landmarks())?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -193,6 +199,9 @@ pub(crate) fn landmarks(
 
 /// Looks for the blobs that came with the row that the walk is at.
 fn look_for(conn: &Connection, names: &[u8], walk: &mut Walk) -> rusqlite::Result<()> {
+    if !names.is_empty() {
+        no_view(conn, "blob")?;
+    }
     for name in names.chunks_exact(32) {
         let there = conn
             .prepare_cached("SELECT 1 FROM blob WHERE sha256 = ?1")?
@@ -214,6 +223,7 @@ pub(crate) fn blob(conn: &Connection, sha256: &Hash) -> rusqlite::Result<Option<
 
 /// Holds every blob against its name.
 pub(crate) fn check_blobs(conn: &Connection, problem: &mut impl FnMut(Problem)) -> rusqlite::Result<()> {
+    no_view(conn, "blob")?;
     let mut statement = conn.prepare("SELECT sha256, bytes FROM blob NOT INDEXED ORDER BY rowid")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -255,10 +265,21 @@ fn changed((kind, _): &(String, String), name: &str, how: &str) -> Problem {
     }
 }
 
-/// Whether `journal` is a table: a view of that name in somebody's file could say, and take, anything.
-pub(crate) fn journal_is_a_table(conn: &Connection) -> rusqlite::Result<bool> {
-    conn.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'journal' AND type = 'table'")?
-        .exists([])
+/// Fails, as of damage, where something of this name is no table: a view in somebody's file could say anything, and take
+/// for ever. SQLite is asked for what it takes it for, since the schema's own words may say something else.
+pub(crate) fn no_view(conn: &Connection, name: &str) -> rusqlite::Result<()> {
+    let found = conn
+        .prepare_cached("SELECT type FROM pragma_table_list(?1) WHERE schema = 'main'")?
+        .query_row([name], |row| row.get::<_, String>(0))
+        .optional()?;
+    match found {
+        Some(kind) if kind != "table" => {
+            let corrupt = ffi::Error::new(ffi::SQLITE_CORRUPT);
+            let cause = format!("{name} is a {kind}, and no table");
+            Err(rusqlite::Error::SqliteFailure(corrupt, Some(cause)))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// SQLite's own look at the pages.
@@ -276,8 +297,6 @@ pub(crate) fn check_pages(conn: &Connection, problem: &mut impl FnMut(Problem)) 
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::ffi;
-
     use super::*;
     use crate::schema::V1;
 

@@ -103,7 +103,6 @@ fn there(directory: &Path) -> &Path {
     directory.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."))
 }
 
-/// A directory that can be used: how much room it has, and what it survives.
 /// The room that a file system has.
 pub(super) struct Room {
     /// What is free, in words.
@@ -135,6 +134,7 @@ impl Room {
     }
 }
 
+/// A directory that can be used: how much room it has, and what it survives.
 fn room(name: CheckName, place: &Place, floor: &Floor, losses: &[Loss]) -> Check {
     let path = place.directory.as_path();
     let is = match fs::metadata(path) {

@@ -63,14 +63,14 @@ pub(super) fn version(program: &Path, path: Option<OsString>, patience: Duration
         // Nobody listens any more where it took too long.
         let _ = tell.send(ended.map(|status| (status, said)));
     });
-    let answer = told.recv_timeout(patience);
-    if answer.is_err() {
-        // It may be gone by now.
+    let Ok(answer) = told.recv_timeout(patience) else {
+        // It may be gone by now. The thread is not waited for: what left the group may hold the output open for long.
         let _ = killpg(group, Signal::SIGKILL);
-    }
-    // It ends with the process, which has ended or was killed.
+        return Err(Silent::TimedOut(patience));
+    };
+    // It has said all that it says.
     let _ = waiting.join();
-    let (status, said) = answer.map_err(|_| Silent::TimedOut(patience))??;
+    let (status, said) = answer?;
     if !status.success() {
         return Err(Silent::Failed(status));
     }
@@ -83,6 +83,8 @@ pub(super) fn version(program: &Path, path: Option<OsString>, patience: Duration
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn says(script: &str, patience: Duration) -> Result<String, Silent> {
@@ -114,6 +116,11 @@ mod tests {
         // What it leaves behind holds its output open, and is killed with it.
         let hanging = says("sleep 600 & wait", Duration::from_millis(100));
         assert!(matches!(hanging, Err(Silent::TimedOut(_))), "{hanging:?}");
+        // What left its group is not killed, and is not waited for.
+        let begun = Instant::now();
+        let escaped = says("setsid sleep 4 & wait", Duration::from_millis(100));
+        assert!(matches!(escaped, Err(Silent::TimedOut(_))), "{escaped:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
         let missing = version(Path::new("/no/such/program"), None, PATIENCE);
         assert!(matches!(missing, Err(Silent::NotRun(_))), "{missing:?}");
     }

@@ -196,15 +196,15 @@ impl Spans {
         let mut finished = Vec::new();
         let reported = self.task.as_ref().is_some_and(|task| task.reported);
         let before = self.boot.as_ref().map(|boot| boot.number);
-        if reported && self.open.is_none() {
-            // It had nothing left to do, and no row to say so.
-            let Last { at, seq } = self.last;
-            finished = self.end_boot(Farewell::Done, at, seq);
+        let Last { at: seen, seq: last } = self.last;
+        if let Some(open) = self.open.as_mut().filter(|open| Some(open.boot) == before) {
+            open.seen = seen;
+        }
+        if reported {
+            // The task was over, and no row says how its start ended: what that told of itself at its end, if it came to one.
+            finished = self.end_boot(Farewell::Done, seen, last);
         } else if let Some(mut boot) = self.boot.take() {
-            boot.end = self.last.at;
-            if let Some(open) = self.open.as_mut().filter(|open| open.boot == boot.number) {
-                open.seen = boot.end;
-            }
+            boot.end = seen;
             self.killed.push(boot);
         }
         let number = run.boot.number;

@@ -664,3 +664,11 @@ async fn the_heads_that_a_run_names_are_those_that_its_journal_went_through() {
         Some(1)
     );
 }
+
+#[test]
+fn no_terminal_obeys_what_an_error_names() {
+    let said = journal(&["dump", "no\u{1b}[2Jsuch.db"]);
+    assert_eq!(said.code, Some(3), "{}", said.stderr);
+    assert!(!said.stderr.contains('\u{1b}'), "{:?}", said.stderr);
+    assert!(said.stderr.contains("no\\u{1b}[2Jsuch.db"), "{}", said.stderr);
+}

@@ -106,6 +106,21 @@ fn illegal() -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
+/// Where the last rows are all rows, they are held against the machine as all rows are.
+#[test]
+fn a_dump_of_more_rows_than_there_are_says_what_a_dump_of_all_says() {
+    let (_dir, path) = illegal();
+    for format in ["table", "json", "ndjson"] {
+        let dump = |last: &[&str]| {
+            let said = journal(&[&["dump", "--format", format], last, &[text(&path)]].concat());
+            (said.code, said.stdout, said.stderr)
+        };
+        let all = dump(&[]);
+        assert_eq!(all.0, Some(1));
+        assert_eq!(dump(&["--last", "999"]), all);
+    }
+}
+
 #[test]
 fn the_first_illegal_transition_is_named_and_nothing_after_it_is_replayed() {
     let (_dir, path) = illegal();

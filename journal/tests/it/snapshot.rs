@@ -1,12 +1,13 @@
 use std::fs;
 use std::num::NonZeroU64;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Command;
 
-use runner_journal::{Entry, Foreign, Hash, Problem, ReadError, SCHEMA, Snapshot, Summary};
+use runner_journal::{Entry, Foreign, Hash, Journal, OpenError, Problem, ReadError, SCHEMA, Snapshot, Summary};
 use rusqlite::Connection;
 
-use crate::{boot, lived, note, open, place};
+use crate::{boot, lived, machine, note, open, place};
 
 fn verified(path: &std::path::Path) -> Summary {
     Snapshot::take(path).unwrap().verify(None).unwrap()
@@ -311,6 +312,66 @@ fn a_view_in_the_journals_place_is_not_read() {
     let summary = snapshot.read(|row| panic!("{row:?}")).unwrap();
     assert!(!summary.whole());
     assert!(!snapshot.verify(None).unwrap().whole());
+}
+
+/// A journal in which a view has the place of a table.
+fn with_a_view(name: &str, view: &str) -> (tempfile::TempDir, PathBuf) {
+    let (directory, path) = place();
+    lived(&path).close().unwrap();
+    let script = format!(
+        "PRAGMA foreign_keys=OFF; CREATE TABLE was AS SELECT * FROM {name}; DROP TABLE {name}; \
+         CREATE VIEW {name} AS {view};"
+    );
+    Connection::open(&path).unwrap().execute_batch(&script).unwrap();
+    (directory, path)
+}
+
+#[test]
+fn a_view_in_another_tables_place_is_named_and_not_read() {
+    let named = |name: &str, is: fn(&Problem) -> bool| {
+        let (_directory, path) = with_a_view(name, "SELECT * FROM was");
+        let summary = Snapshot::take(&path).unwrap().verify(None).unwrap();
+        assert!(summary.problems.iter().any(is), "{name}: {:?}", summary.problems);
+    };
+    named("meta", |problem| matches!(problem, Problem::Machine { .. }));
+    named("edge", |problem| matches!(problem, Problem::Edges { .. }));
+    named("blob", |problem| matches!(problem, Problem::Blobs { .. }));
+    let (_directory, path) = with_a_view("blob", "SELECT * FROM was");
+    let blob = Snapshot::take(&path).unwrap().blob(&Hash::of(b"a larger payload"));
+    assert!(matches!(blob, Err(ReadError::BlobAltered(_))), "{blob:?}");
+    let (_directory, path) = with_a_view("meta", "SELECT * FROM was");
+    let opened = Journal::open(&path, &machine());
+    let refused = matches!(opened, Err(OpenError::Corrupt(Problem::Machine { .. })));
+    assert!(refused, "{:?}", opened.err());
+}
+
+/// Whoever reads it comes to an end, also where the schema says of the view that it is a table.
+#[test]
+fn a_view_without_end_in_a_tables_place_is_not_begun_with() {
+    for (name, columns) in [
+        ("meta", "1 AS one, 'a' AS machine FROM n WHERE x < 0"),
+        ("edge", "x AS src, x AS dst FROM n"),
+        ("blob", "x AS sha256, x AS bytes FROM n"),
+        ("journal", "x AS seq FROM n"),
+    ] {
+        let endless = format!("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT {columns}");
+        for lies in [false, true] {
+            let (_directory, path) = with_a_view(name, &endless);
+            if lies {
+                let script = format!(
+                    "PRAGMA writable_schema=ON; UPDATE sqlite_schema SET type = 'table' WHERE name = '{name}';"
+                );
+                Connection::open(&path).unwrap().execute_batch(&script).unwrap();
+            }
+            let Ok(snapshot) = Snapshot::take(&path) else { continue };
+            assert!(!snapshot.verify(None).unwrap().whole(), "{name}");
+            snapshot.read_last(NonZeroU64::MIN, |_| {}).unwrap();
+            snapshot.landmarks(|_| {}).unwrap();
+            let _ = snapshot.blob(&Hash::of(b"no such payload"));
+            drop(snapshot);
+            assert!(Journal::open(&path, &machine()).is_err(), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::words::escaped;
 use crate::adapters::archive::{Opened, UnreadableBundle, is_bundle};
 use crate::cli::CliError;
 
@@ -29,7 +30,7 @@ impl Found {
                 let of = opened.manifest.as_ref().map_or_else(String::new, |manifest| {
                     format!(", of task {}, archived at {}", manifest.task_id, manifest.at)
                 });
-                eprintln!("reading the journal in the archive {}{of}", path.display());
+                eprintln!("{}", unpacked(&path, &of));
                 Ok(Self::Bundle {
                     path,
                     opened: Box::new(opened),
@@ -63,10 +64,37 @@ impl Found {
 }
 
 fn say(path: &Path, problems: &[String]) {
+    eprint!("{}", damage(path, problems));
+}
+
+/// What was opened.
+fn unpacked(path: &Path, of: &str) -> String {
+    escaped(&format!("reading the journal in the archive {}{of}", path.display()))
+}
+
+/// What is wrong with it, a line a problem.
+fn damage(path: &Path, problems: &[String]) -> String {
+    let mut text = String::new();
     if !problems.is_empty() {
-        eprintln!("error: the archive {} is damaged", path.display());
+        text = escaped(&format!("error: the archive {} is damaged", path.display())) + "\n";
     }
     for problem in problems {
-        eprintln!("  {problem}");
+        // Whoever made the archive named its files.
+        text += &(escaped(&format!("  {problem}")) + "\n");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_terminal_obeys_what_an_archive_says() {
+        let path = Path::new("a\u{1b}[2J.tar.zst");
+        let problems = ["b\u{1b}[31m is not\nerror: in it".to_owned()];
+        let said = damage(path, &problems) + &unpacked(path, ", of task t-1, archived at \u{1b}[H");
+        assert!(!said.contains('\u{1b}'), "{said}");
+        assert_eq!(said.lines().count(), 3, "a line a problem: {said}");
     }
 }

@@ -6,6 +6,7 @@
 use runner_journal::{Entry, Finding, Kind, Row, Summary};
 
 use super::bodies::Bodies;
+use super::history::is_over;
 use crate::machine::{AgentReport, Millis};
 
 mod end;
@@ -40,6 +41,8 @@ pub(super) struct Chronicle {
     pub(super) began: Option<Millis>,
     /// From the first row to the last, in milliseconds.
     pub(super) length: Millis,
+    /// From the first row to the one that entered the machine's last state, where there is one.
+    pub(super) over: Option<Millis>,
     /// The row of the verdict.
     pub(super) verdict: Option<u64>,
 }
@@ -71,6 +74,8 @@ pub(super) struct Bar {
     pub(super) began: Millis,
     pub(super) until: Millis,
     pub(super) end: End,
+    /// Whether it is a look at what came of an attempt: when that ended, nobody saw.
+    pub(super) is_look: bool,
     /// What is worth saying of it, in a few words.
     pub(super) said: Option<String>,
     /// The state that it led to.
@@ -137,6 +142,9 @@ impl<'a> Telling<'a> {
         if is_boot || self.chronicle.boots.last().is_none_or(|boot| boot.number != row.boot) {
             self.boot(row, at, is_boot);
         }
+        if is_over(row) {
+            self.chronicle.over = Some(at);
+        }
         let said = row.entry.body().map(|body| Said::of(&self.bodies.show(body)));
         self.event(row, at, said.unwrap_or_default());
     }
@@ -173,7 +181,10 @@ impl<'a> Telling<'a> {
         let assigned = !self.chronicle.states.is_empty();
         if let Some(before) = self.chronicle.boots.last_mut() {
             let open = before.bars.last_mut().filter(|bar| bar.end == End::Open);
-            if before.end == BootEnd::Last || open.is_some() {
+            // What it left open, it left to the next start.
+            let is_left = before.end.is_left();
+            let until = if is_left { before.until } else { at };
+            if !is_left && (before.end == BootEnd::Last || open.is_some()) {
                 before.end = match (has_row, assigned) {
                     (true, true) => BootEnd::Unclean,
                     (true, false) => BootEnd::Idle,
@@ -182,8 +193,12 @@ impl<'a> Telling<'a> {
                 before.until = at;
             }
             if let Some(bar) = open {
-                bar.end = if has_row { End::CutOff } else { End::Lost };
-                bar.until = at;
+                bar.end = match (is_left, has_row) {
+                    (true, _) => End::Parked,
+                    (false, true) => End::CutOff,
+                    (false, false) => End::Lost,
+                };
+                bar.until = until;
             }
         }
         if self.chronicle.boots.len() == BOOTS {
@@ -195,7 +210,7 @@ impl<'a> Telling<'a> {
             row: row.seq,
             began: at,
             until: at,
-            end: BootEnd::Last,
+            end: BootEnd::so_far(self.chronicle.over.is_some()),
             bars: Vec::new(),
             left_out: 0,
         });
@@ -208,7 +223,7 @@ impl<'a> Telling<'a> {
         boot.until = at;
         // It goes on after what is missing.
         if boot.end == BootEnd::Lost {
-            boot.end = BootEnd::Last;
+            boot.end = BootEnd::so_far(self.chronicle.over.is_some());
         }
         match &row.entry {
             Entry::Intent { effect, attempt, .. } => {
@@ -230,6 +245,7 @@ impl<'a> Telling<'a> {
                     return;
                 }
                 let mut bar = Bar::new(row.seq, effect, *attempt, at, End::looked(*finding));
+                bar.is_look = true;
                 bar.report = said.report;
                 boot.begin(bar);
             }
@@ -248,7 +264,10 @@ impl<'a> Telling<'a> {
                     bar.close(at, end, said);
                     boot.join_alike();
                 } else if let Some(bar) = boot.bars.last_mut().filter(|bar| bar.is(effect, *attempt)) {
-                    // It was looked for and found: this is what.
+                    // It was looked for and found: this is what. It may have ended badly.
+                    if end != End::Done {
+                        bar.end = end;
+                    }
                     bar.said = said.words;
                     bar.report = said.report.or(bar.report.take());
                 } else {
@@ -259,6 +278,9 @@ impl<'a> Telling<'a> {
                 }
             }
             Entry::Enter { dst, .. } => {
+                if self.chronicle.over.is_some() {
+                    boot.end = BootEnd::Over;
+                }
                 if let Some(bar) = boot.bars.last_mut().filter(|bar| bar.end.is_success()) {
                     bar.led_to.get_or_insert_with(|| dst.clone());
                 }
@@ -359,6 +381,7 @@ impl Bar {
             began: at,
             until: at,
             end,
+            is_look: false,
             said: None,
             led_to: None,
             report: None,
@@ -386,7 +409,7 @@ impl Bar {
 
     /// How long it took, where that is known.
     pub(super) fn took(&self) -> Option<Millis> {
-        self.end.is_timed().then_some(self.until - self.began)
+        (self.end.is_timed() && !self.is_look).then_some(self.until - self.began)
     }
 }
 

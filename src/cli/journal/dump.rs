@@ -129,15 +129,8 @@ impl Dump {
             redacted += u64::from(is_redacted(row, bodies));
         })?;
         let head = post_mortem.head(bodies).with_redacted(redacted);
-        self.write(|out, layout| match self.format {
-            Format::Json | Format::Ndjson | Format::Html | Format::Mermaid => {
-                json(&head, bodies, out, |each| post_mortem.each(each))
-            }
-            Format::Table => {
-                let table = Table::new(bodies, layout, begun, head.last());
-                print(&head, table, layout, out, |each| post_mortem.each(each))
-            }
-        })?;
+        let table = |layout| Table::new(bodies, layout, begun, head.last());
+        self.below(&head, bodies, table, |each| post_mortem.each(each))?;
         Ok(post_mortem.complain())
     }
 
@@ -145,22 +138,41 @@ impl Dump {
     fn last_rows(&self, path: &Path, number: NonZeroU64, bodies: &Bodies) -> Result<u8, CliError> {
         let mut redacted = 0;
         let last = LastRows::open(path, number, |row| redacted += u64::from(is_redacted(row, bodies)))?;
+        let (begun, over) = (last.begun(), last.over());
+        let last = match last.all()? {
+            Ok(post_mortem) => {
+                let head = post_mortem.head(bodies).with_redacted(redacted);
+                let table = |layout| Table::new(bodies, layout, begun, head.last());
+                self.below(&head, bodies, table, |each| post_mortem.each(each))?;
+                return Ok(post_mortem.complain());
+            }
+            Err(last) => last,
+        };
         let head = last.head(bodies).with_redacted(redacted);
-        self.write(|out, layout| match self.format {
-            Format::Ndjson => {
-                let mut rows = Rows::new(bodies, Lines::One);
-                last.each(|row| rows.write("", row, "\n", out))
-            }
-            Format::Json | Format::Html | Format::Mermaid => json(&head, bodies, out, |each| last.each(each)),
-            Format::Table => {
-                let table = Table::new(bodies, layout, last.begun(), head.last());
-                print(&head, table, layout, out, |each| last.each(each))
-            }
-        })?;
+        let table = |layout| Table::new(bodies, layout, begun, head.last()).over_since(over);
+        self.below(&head, bodies, table, |each| last.each(each))?;
         if self.format == Format::Ndjson && head.unchecked() > 0 {
             eprintln!("{}", unchecked(head.unchecked()));
         }
         Ok(last.complain())
+    }
+
+    /// Rows, below what they add up to where the format has a place for that.
+    fn below<'a>(
+        &self,
+        head: &Head,
+        bodies: &'a Bodies,
+        table: impl FnOnce(Layout) -> Table<'a>,
+        each: impl FnOnce(Each<'_>) -> io::Result<()>,
+    ) -> Result<(), CliError> {
+        self.write(|out, layout| match self.format {
+            Format::Ndjson => {
+                let mut rows = Rows::new(bodies, Lines::One);
+                each(&mut |row| rows.write("", row, "\n", out))
+            }
+            Format::Json | Format::Html | Format::Mermaid => json(head, bodies, out, each),
+            Format::Table => print(head, table(layout), layout, out, each),
+        })
     }
 
     /// Writes to where it was asked for.

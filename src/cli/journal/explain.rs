@@ -14,6 +14,7 @@ use super::post_mortem::PostMortem;
 use super::width::{columns, wrapped};
 use super::words::span;
 use crate::cli::CliError;
+use crate::machine::State;
 use crate::redact::Redactor;
 use facts::Facts;
 
@@ -148,11 +149,14 @@ impl Explanation {
 fn cost(facts: &Facts<'_>) -> Option<String> {
     facts.run.assignment.as_ref()?;
     let effort = facts.effort();
-    let mut text = span((facts.story.last_at - facts.run.assigned_at).max(0));
-    text.push_str(match facts.run.acknowledged {
-        Some(_) => " from the assignment to the end",
-        None => " from the assignment to the last row",
-    });
+    // A later start of what is over writes a row too, which is no part of what it took.
+    let (until, what) = match facts.run.state {
+        Some(State::Reported) => (facts.run.since, "the end"),
+        _ => (facts.story.last_at, "the last row"),
+    };
+    // The clocks are whatever the rows say.
+    let took = until.saturating_sub(facts.run.assigned_at).max(0);
+    let mut text = format!("{} from the assignment to {what}", span(took));
     if effort.ran_ms > 0 {
         let _ = write!(text, ", {} of it the agent ran", span(effort.ran_ms));
     }

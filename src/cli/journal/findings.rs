@@ -6,7 +6,9 @@ use std::path::Path;
 use runner_journal::{Problem, SCHEMA, Snapshot, Summary};
 
 use super::history::Cause;
+use super::words::escaped;
 use crate::record::MACHINE;
+use crate::redact::Redactor;
 
 /// A row that the machine does not take.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ impl Refused {
             ),
             Cause::Runner(cause) => (cause.to_string(), false),
         };
+        // It may repeat what stands in the body.
+        let cause = Redactor::new().clean(cause);
         Self { seq, cause, newer }
     }
 }
@@ -79,14 +83,16 @@ impl Findings {
 
     fn print(&self, path: &Path, out: &mut impl Write) -> io::Result<u8> {
         let path = path.display();
+        // A problem repeats what stands in the file: names of tables, and parts of bodies.
+        let mut say = |line: String| writeln!(out, "{}", escaped(&line));
         match &self.newer {
-            Some(newer) => writeln!(out, "error: the journal {path} is of a newer program: {newer}")?,
+            Some(newer) => say(format!("error: the journal {path} is of a newer program: {newer}"))?,
             None if self.problems.is_empty() => return Ok(0),
-            None => writeln!(out, "error: the journal {path} is damaged")?,
+            None => say(format!("error: the journal {path} is damaged"))?,
         }
         for problem in &self.problems {
             if self.newer.as_ref() != Some(problem) {
-                writeln!(out, "  {problem}")?;
+                say(format!("  {problem}"))?;
             }
         }
         let hint = match self.newer {
@@ -95,7 +101,36 @@ impl Findings {
             }
             None => "every row shown verifies; rows that do not are not shown",
         };
-        writeln!(out, "hint: {hint}")?;
+        say(format!("hint: {hint}"))?;
         Ok(self.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::journal::lived::Lived;
+    use crate::record::RowError;
+
+    #[test]
+    fn no_terminal_obeys_what_is_said_of_a_journal() {
+        let findings = Findings {
+            problems: vec!["there is a table \u{1b}]0;owned\u{7} too many".to_owned()],
+            newer: None,
+        };
+        let mut out = Vec::new();
+        findings.print(Path::new("a\u{1b}[2J.db"), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(!text.contains(['\u{1b}', '\u{7}']), "{text}");
+        assert!(text.contains("\\u{1b}]0;owned"), "{text}");
+    }
+
+    #[test]
+    fn what_is_said_of_a_row_is_without_what_looks_like_a_secret() {
+        let (_directory, post_mortem) = Lived::booted().post_mortem();
+        let cause = RowError::UnknownName("ghp_0123456789abcdefghijABCDEFGHIJ012345".to_owned());
+        let refused = Refused::of(3, &Cause::Task(cause), &post_mortem.snapshot);
+        assert!(refused.cause.contains("[redacted]"), "{}", refused.cause);
+        assert!(refused.newer);
     }
 }

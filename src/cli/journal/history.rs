@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use runner_journal::{Hash, Row, Snapshot};
+use runner_journal::{Entry, Hash, Row, Snapshot};
 
 use super::post_mortem::is_ours;
 use super::runner::Runner;
 use crate::actions;
 use crate::cli::CliError;
-use crate::machine::Run;
+use crate::machine::{Run, StateName};
 use crate::record;
 
 /// Why a machine does not take a row.
@@ -94,5 +94,22 @@ impl History {
                 .verdict()
                 .map(|verdict| format!("{}{}", verdict.event, in_brackets(verdict.reason.map(Into::into)))),
         }
+    }
+}
+
+/// Whether a row enters the machine's last state.
+pub(super) fn is_over(row: &Row) -> bool {
+    match &row.entry {
+        Entry::Enter { dst, .. } => {
+            let of_a_task = dst.parse::<StateName>();
+            of_a_task.is_ok_and(|state| state.successors().is_empty()) || Runner::is_last(dst)
+        }
+        Entry::Boot { .. }
+        | Entry::Intent { .. }
+        | Entry::Probe { .. }
+        | Entry::Outcome { .. }
+        | Entry::Verdict { .. }
+        | Entry::Ack { .. }
+        | Entry::Note { .. } => false,
     }
 }

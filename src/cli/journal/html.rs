@@ -215,7 +215,7 @@ fn facts(post_mortem: &PostMortem, chronicle: &Chronicle, out: &mut impl Write) 
                 .to_owned(),
         ),
         ("rows", post_mortem.summary.rows.to_string()),
-        ("took", span(chronicle.length)),
+        ("took", span(chronicle.over.unwrap_or(chronicle.length))),
     ];
     if let Some(began) = chronicle.began {
         facts.push(("began (UTC)", rfc3339(began).replace('T', " ")));

@@ -9,6 +9,8 @@ use runner_journal::{Entry, ReadError, Row, Snapshot, Summary};
 use super::bodies::Bodies;
 use super::findings::Findings;
 use super::head::{Concluded, Head, Standing, Task};
+use super::history::is_over;
+use super::post_mortem::PostMortem;
 use super::runner::Registered;
 use crate::actions;
 use crate::actions::server::VerdictStatus as RunnerVerdict;
@@ -31,6 +33,7 @@ pub(super) struct LastRows {
     boots: u32,
     verdict: Option<Concluded>,
     begun: Option<Millis>,
+    over: Option<u64>,
 }
 
 impl LastRows {
@@ -59,6 +62,7 @@ impl LastRows {
             boots,
             verdict: None,
             begun: None,
+            over: None,
         };
         last.look_at_landmarks().map_err(failed)?;
         Ok(last)
@@ -71,11 +75,15 @@ impl LastRows {
             state,
             verdict,
             begun,
+            over,
             ..
         } = self;
         self.snapshot.landmarks(|row| {
             if row.seq == 1 {
                 *begun = Some(row.at_ms);
+            }
+            if is_over(&row) {
+                *over = Some(row.seq);
             }
             match &row.entry {
                 Entry::Enter { dst, body, .. } => {
@@ -117,9 +125,22 @@ impl LastRows {
         })
     }
 
+    /// The journal, where these are all of its rows: then they are held against the machine too.
+    pub(super) fn all(self) -> Result<Result<PostMortem, Self>, CliError> {
+        if self.summary.unchecked > 0 {
+            return Ok(Err(self));
+        }
+        PostMortem::of(&self.path, self.snapshot, |_| {}).map(Ok)
+    }
+
     /// When the first row of the journal was written, where that can be read.
     pub(super) fn begun(&self) -> Option<Millis> {
         self.begun
+    }
+
+    /// The row that enters the machine's last state, where there is one.
+    pub(super) fn over(&self) -> Option<u64> {
+        self.over
     }
 
     /// What a dump begins with.

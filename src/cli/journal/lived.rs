@@ -295,6 +295,27 @@ impl Lived {
         })
     }
 
+    /// The runner is killed while an effect is under way, and the next start finds that it has ended, and how.
+    pub(in crate::cli::journal) fn crashes_and_finds(self, effect: EffectName, outcome: Outcome) -> Self {
+        let lived = self.intends(effect).after(700).boots();
+        let attempt = lived.run.tally(effect).attempts;
+        let at = lived.now;
+        let finding = Finding::Done;
+        lived
+            .takes(Event::Probed {
+                effect,
+                attempt,
+                finding,
+                at,
+            })
+            .takes(Event::Ended {
+                effect,
+                attempt,
+                outcome,
+                at,
+            })
+    }
+
     pub(in crate::cli) fn accepts_no_changes(mut self) -> Self {
         self.no_changes = NoChanges::Complete;
         self

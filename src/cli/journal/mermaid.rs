@@ -86,7 +86,7 @@ fn tried(chronicle: &Chronicle, from: u64, to: u64) -> String {
     let mut tried: Vec<(&str, u32)> = Vec::new();
     for (_, bar) in chronicle
         .bars()
-        .filter(|(_, bar)| bar.row > from && bar.row < to && !is_look(bar))
+        .filter(|(_, bar)| bar.row > from && bar.row < to && !bar.is_look)
     {
         let times = bar.further.saturating_add(1);
         match tried.last_mut().filter(|(effect, _)| *effect == bar.effect) {
@@ -99,10 +99,6 @@ fn tried(chronicle: &Chronicle, from: u64, to: u64) -> String {
         times => format!("{effect} ×{times}"),
     });
     named.collect::<Vec<_>>().join(", ")
-}
-
-fn is_look(bar: &Bar) -> bool {
-    matches!(bar.end, End::FoundDone | End::FoundNotDone | End::FoundUnknown)
 }
 
 /// What did not go straight on while a state was a fact, in order: each with its row.

@@ -38,12 +38,20 @@ impl PostMortem {
     }
 
     /// The same, and calls back with each row that verifies.
-    pub(super) fn open_with(path: &Path, mut each: impl FnMut(&Row)) -> Result<Self, CliError> {
+    pub(super) fn open_with(path: &Path, each: impl FnMut(&Row)) -> Result<Self, CliError> {
+        let snapshot = Snapshot::take(path).map_err(|source| CliError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::of(path, snapshot, each)
+    }
+
+    /// The same of a copy that was taken of it.
+    pub(super) fn of(path: &Path, snapshot: Snapshot, mut each: impl FnMut(&Row)) -> Result<Self, CliError> {
         let failed = |source| CliError::Read {
             path: path.to_owned(),
             source,
         };
-        let snapshot = Snapshot::take(path).map_err(failed)?;
         let (replay, summary) = thread::scope(|scope| {
             let mut beside = Beside::start(scope, History::in_which(&snapshot));
             let summary = snapshot.read(|row| {

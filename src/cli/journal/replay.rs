@@ -11,7 +11,6 @@ use super::findings::{Findings, Refused};
 use super::history::History;
 use super::words::one_line;
 use crate::cli::CliError;
-use crate::redact::Redactor;
 use crate::telemetry::rfc3339;
 
 #[derive(Debug, Args)]
@@ -40,7 +39,6 @@ impl Replay {
         let mut driven = Driven {
             history,
             replayed: 0,
-            redactor: Redactor::new(),
             stopped: None,
             print: if self.json { Print::Json } else { Print::Table },
             written: Ok(()),
@@ -93,7 +91,6 @@ struct Driven<W> {
     history: History,
     /// The number of the last row that the machine took.
     replayed: u64,
-    redactor: Redactor,
     stopped: Option<Stop>,
     print: Print,
     written: io::Result<()>,
@@ -119,8 +116,7 @@ impl<W: Write> Driven<W> {
         let before = self.history.state();
         let refused = self.history.take(row, blob).err().map(|cause| {
             let refused = Refused::of(row.seq, &cause, snapshot);
-            // It may repeat what stands in the body.
-            let cause = one_line(&self.redactor.redact(&refused.cause), 400);
+            let cause = one_line(&refused.cause, 400);
             Refused { cause, ..refused }
         });
         if refused.is_none() {

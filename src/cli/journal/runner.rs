@@ -110,9 +110,12 @@ impl Runner {
             },
             happened: self.happened(&quote),
             outside: self.outside(&quote),
-            cost: self
-                .began
-                .map(|began| format!("{} from the first row to the last", span((self.last_at - began).max(0)))),
+            cost: self.began.map(|began| {
+                format!(
+                    "{} from the first row to the last",
+                    span(self.last_at.saturating_sub(began).max(0))
+                )
+            }),
             next: self.next(),
         }
     }
@@ -201,5 +204,22 @@ impl Runner {
     /// Whether nothing more comes after the state of this name.
     pub(super) fn is_last(state: &str) -> bool {
         state.parse::<State>().is_ok_and(|state| state.successors().is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redact::Redactor;
+
+    #[test]
+    fn a_clock_that_somebody_made_up_is_no_trouble() {
+        let runner = Runner {
+            began: Some(Millis::MIN),
+            last_at: Millis::MAX,
+            ..Runner::default()
+        };
+        let explained = runner.explanation(&Bodies::Redacted(Redactor::new()));
+        assert!(explained.cost.is_some());
     }
 }

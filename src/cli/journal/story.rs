@@ -28,8 +28,12 @@ pub(super) struct Story {
     pub(super) version: Option<String>,
     /// The state that the verdict was frozen in, which `Reported` forgets.
     concluded_in: Option<State>,
-    /// The last outcome of an effect that came to nothing, as it stands in its row.
-    misses: BTreeMap<String, String>,
+    /// The effect of which nobody could find out in time what came of it. Its intent is closed by that.
+    pub(super) unknown: Option<EffectName>,
+    /// Whether the task has begun without the task API being told.
+    pub(super) untold: bool,
+    /// The last outcome of an effect that came to nothing: of which attempt, and as it stands in its row.
+    misses: BTreeMap<String, (u32, String)>,
 }
 
 /// How starts of the runner ended, each counted where the next one begins.
@@ -71,15 +75,29 @@ impl Story {
             }
             Entry::Outcome {
                 effect,
+                finding: Finding::Unknown,
+                ..
+            } => self.unknown = effect.parse().ok(),
+            Entry::Outcome {
+                effect,
+                attempt,
                 finding: Finding::NotDone,
                 body: Some(body),
-                ..
             } => match self.misses.get_mut(effect) {
-                Some(last) => last.clone_from(body),
+                Some((last, said)) => {
+                    *last = *attempt;
+                    said.clone_from(body);
+                }
                 None => {
-                    self.misses.insert(effect.clone(), body.clone());
+                    self.misses.insert(effect.clone(), (*attempt, body.clone()));
                 }
             },
+            Entry::Outcome {
+                effect,
+                finding: Finding::Done,
+                body: Some(body),
+                ..
+            } if effect == <&str>::from(EffectName::Start) => self.untold = is_untold(body),
             Entry::Note { body } => match serde_json::from_str(body) {
                 Ok(Note::Parked) => self.left = Some(Left::Parked),
                 Ok(Note::Undelivered) => self.left = Some(Left::Undelivered),
@@ -120,21 +138,54 @@ impl Story {
 
     /// What was said of the last attempt of an effect that came to nothing and was to be tried again.
     pub(super) fn last_miss(&self, effect: EffectName) -> Option<String> {
-        #[derive(Deserialize)]
-        #[serde(tag = "outcome", rename_all = "snake_case")]
-        enum Miss {
-            Retry {
-                cause: String,
-            },
-            #[serde(other)]
-            Other,
-        }
-        let body = self.misses.get(<&str>::from(effect))?;
-        match serde_json::from_str(body) {
-            Ok(Miss::Retry { cause }) => Some(cause).filter(|cause| !cause.is_empty()),
-            Ok(Miss::Other) | Err(_) => None,
+        match self.miss(effect)? {
+            (_, Miss::Retry { cause }) => Some(cause).filter(|cause| !cause.is_empty()),
+            (_, Miss::Failed | Miss::Superseded | Miss::Parked | Miss::Other) => None,
         }
     }
+
+    /// What an attempt came to that came to nothing; none where no row says it.
+    pub(super) fn miss_of(&self, effect: EffectName, attempt: u32) -> Option<Miss> {
+        let (of, miss) = self.miss(effect)?;
+        (of == attempt).then_some(miss)
+    }
+
+    fn miss(&self, effect: EffectName) -> Option<(u32, Miss)> {
+        let (attempt, body) = self.misses.get(<&str>::from(effect))?;
+        Some((*attempt, serde_json::from_str(body).ok()?))
+    }
+}
+
+/// What an attempt that came to nothing came to, as its row has it.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub(super) enum Miss {
+    /// It is tried again.
+    Retry {
+        /// Why it came to nothing.
+        cause: String,
+    },
+    /// The task failed for it.
+    Failed,
+    /// The task was ended elsewhere.
+    Superseded,
+    /// It was stopped, for a later start to go on.
+    Parked,
+    /// Something else.
+    #[serde(other)]
+    Other,
+}
+
+fn is_untold(body: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        fact: Started,
+    }
+    #[derive(Deserialize)]
+    struct Started {
+        told: bool,
+    }
+    serde_json::from_str::<Body>(body).is_ok_and(|body| !body.fact.told)
 }
 
 fn version(body: &str) -> Option<String> {

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use runner_journal::{Entry, Finding, Row};
 
 use super::bodies::Bodies;
+use super::history::is_over;
 use super::paint::{Look, Paint};
 use super::width::{USUAL, columns, cut, width};
 use super::words::{field, one_line, span, words};
@@ -52,10 +53,14 @@ pub(super) struct Table<'a> {
     begun: Option<Millis>,
     /// The start that the last line belongs to; 0 before the first line.
     boot: u32,
-    /// The intent whose outcome has not come, and when it was written.
-    open: Option<(String, Millis)>,
+    /// The number of the last row; none before the first.
+    last: Option<u64>,
+    /// The intent whose outcome has not come.
+    open: Option<Open>,
     /// Whether this start has said that it leaves the rest to the next one.
     left: bool,
+    /// The row that enters the machine's last state, where there is one: what is started after it has nothing to say.
+    over_since: Option<u64>,
     /// How wide row numbers are.
     digits: usize,
 }
@@ -68,10 +73,18 @@ impl<'a> Table<'a> {
             layout,
             begun,
             boot: 0,
+            last: None,
             open: None,
             left: false,
+            over_since: None,
             digits: last.to_string().len().max(4),
         }
+    }
+
+    /// The same; the machine's last state was entered in such a row, where it was.
+    pub(super) fn over_since(mut self, row: Option<u64>) -> Self {
+        self.over_since = row;
+        self
     }
 
     /// The names of the columns.
@@ -92,15 +105,25 @@ impl<'a> Table<'a> {
     /// The next row.
     pub(super) fn row(&mut self, row: &Row, out: &mut dyn Write) -> io::Result<()> {
         let since = row.at_ms.saturating_sub(*self.begun.get_or_insert(row.at_ms));
+        let follows = self.last.is_none_or(|last| last.checked_add(1) == Some(row.seq));
+        self.last = Some(row.seq);
+        if !follows {
+            // What came of it may be among the rows that are missing.
+            self.open = None;
+        }
         if let Entry::Boot { body } = &row.entry {
-            let text = self.start(row, body.as_deref());
+            let text = self.start(row, body.as_deref(), follows);
             self.boot = row.boot;
             self.left = false;
             return self.rule(&format!("{:>1$} {2:>8}", row.seq, self.digits, span(since)), &text, out);
         }
+        if is_over(row) {
+            self.over_since = Some(row.seq);
+        }
         if self.boot != row.boot {
             // The rows that begin in the middle of a start say which one.
             self.boot = row.boot;
+            self.left = false;
             let blank = format!("{:>1$} {2:>8}", "", self.digits, "");
             self.rule(&blank, &format!("start {}", row.boot), out)?;
         }
@@ -123,15 +146,17 @@ impl<'a> Table<'a> {
     }
 
     /// What is said where a start of the runner begins.
-    fn start(&mut self, row: &Row, body: Option<&str>) -> String {
+    fn start(&mut self, row: &Row, body: Option<&str>, follows: bool) -> String {
         let version = body.and_then(|body| field(body, "version"));
         let version = version.map(|version| format!(" · runner {}", one_line(&version, 40)));
         let mut text = format!("start {}{}", row.boot, version.unwrap_or_default());
-        if self.boot > 0 && !self.left {
+        let is_over = self.over_since.is_some_and(|over| over < row.seq);
+        if self.boot > 0 && !self.left && follows {
             match &self.open {
-                Some((open, _)) => {
-                    let _ = write!(text, " · the one before ended in {open}");
+                Some(Open { effect, attempt, .. }) => {
+                    let _ = write!(text, " · the one before ended in {effect} #{attempt}");
                 }
+                None if is_over => {}
                 None => text.push_str(" · the one before ended without a word"),
             }
         }
@@ -162,7 +187,12 @@ impl<'a> Table<'a> {
             Entry::Boot { .. } => line("start".to_owned(), "", Look::Strong),
             Entry::Enter { dst, .. } => line(format!("→ {dst}"), "", Look::Strong),
             Entry::Intent { effect, attempt, .. } => {
-                self.open = Some((format!("{effect} #{attempt}"), row.at_ms));
+                self.open = Some(Open {
+                    effect: effect.clone(),
+                    attempt: *attempt,
+                    boot: row.boot,
+                    at: row.at_ms,
+                });
                 let again = if *attempt > 1 { Look::Odd } else { Look::Faint };
                 line(format!("{effect} #{attempt}"), "…", again)
             }
@@ -176,7 +206,8 @@ impl<'a> Table<'a> {
                     self.open = None;
                 }
                 let found = match finding {
-                    Finding::Done => "was done",
+                    // How it ended is in the next row: it may have failed.
+                    Finding::Done => "had ended",
                     Finding::NotDone => "was not",
                     Finding::Unknown => "unknown",
                 };
@@ -188,7 +219,10 @@ impl<'a> Table<'a> {
                 finding,
                 ..
             } => {
-                let took = self.open.take().map(|(_, at)| row.at_ms.saturating_sub(at));
+                // When it ended that a later start looked for, nobody saw.
+                let open = self.open.take();
+                let its_own = open.filter(|open| open.is(effect, *attempt) && open.boot == row.boot);
+                let took = its_own.map(|open| row.at_ms.saturating_sub(open.at));
                 let look = match finding {
                     Finding::Done => Look::Good,
                     Finding::NotDone | Finding::Unknown => Look::Bad,
@@ -209,10 +243,26 @@ impl<'a> Table<'a> {
             },
             Entry::Note { .. } => {
                 let note = said("note");
-                self.left |= matches!(note.as_str(), "parked" | "undelivered");
+                self.left |= matches!(note.as_str(), "parked" | "undelivered" | "left");
                 line("note".to_owned(), "", Look::Plain)
             }
         }
+    }
+}
+
+/// An intent whose outcome has not come.
+struct Open {
+    effect: String,
+    attempt: u32,
+    /// The start that wrote it.
+    boot: u32,
+    /// And when.
+    at: Millis,
+}
+
+impl Open {
+    fn is(&self, effect: &str, attempt: u32) -> bool {
+        self.effect == effect && self.attempt == attempt
     }
 }
 

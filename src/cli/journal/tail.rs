@@ -6,18 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use runner_journal::{Entry, Head, Holder, ReadError, Row, Snapshot, Stamp};
+use runner_journal::{Head, Holder, ReadError, Row, Snapshot, Stamp};
 use strum::{Display, EnumString, VariantNames};
 
 use super::bodies::Bodies;
 use super::findings::Findings;
+use super::history::is_over;
 use super::output::{BUFFER, ended};
 use super::rows::{Lines, Rows};
-use super::runner::Runner;
 use super::table::{Layout, Table};
 use crate::cli::CliError;
 use crate::cli::local::on_runtime;
-use crate::machine::StateName;
 use crate::redact::Redactor;
 
 /// How often it is looked whether there is more.
@@ -34,7 +33,7 @@ Examples:
 
 The journal may be another process's, which is not disturbed: what is read is a copy. With --follow it need not be there
 yet. It ends when the task is over and its runner gone, when no runner has held the journal for as long as --wait says,
-at Ctrl-C, and when nobody reads on; the first three are exit 0.")]
+at Ctrl-C, and when nobody reads on; each of these is exit 0.")]
 pub(super) struct Tail {
     /// Print what comes, as it comes
     #[arg(long, short)]
@@ -225,7 +224,7 @@ impl Quiet {
     fn end(&mut self, shown: &Shown<'_>, holder: Holder, wait: Duration) -> Option<End> {
         // A file that is not there yet is waited for as long as it takes.
         shown.head?;
-        match (holder, shown.over) {
+        match (holder, shown.over.is_some()) {
             (Holder::Process(_), _) => {
                 self.since = None;
                 None
@@ -267,8 +266,8 @@ struct Shown<'a> {
     rows: Rows<'a>,
     /// The last row that was seen, whether it was printed or not.
     head: Option<Head>,
-    /// Whether the last state was entered.
-    over: bool,
+    /// The row that entered the last state, once there is one.
+    over: Option<u64>,
     written: io::Result<()>,
 }
 
@@ -281,7 +280,7 @@ impl<'a> Shown<'a> {
             table: None,
             rows: Rows::new(bodies, Lines::One),
             head: None,
-            over: false,
+            over: None,
             written: Ok(()),
         }
     }
@@ -289,17 +288,19 @@ impl<'a> Shown<'a> {
     /// Prints the last rows of a journal that was not seen before.
     fn begin(&mut self, snapshot: &Snapshot, lines: u64) -> Result<Findings, ReadError> {
         let mut begun = None;
-        self.over = false;
-        let mut over = false;
+        self.over = None;
+        let mut over = None;
         snapshot.landmarks(|row| {
             if row.seq == 1 {
                 begun = Some(row.at_ms);
             }
-            over |= is_over(&row);
+            if is_over(&row) {
+                over = Some(row.seq);
+            }
         })?;
         self.over = over;
         if self.format == Format::Table {
-            let table = Table::new(self.bodies, Layout::of_stdout(), begun, 0);
+            let table = Table::new(self.bodies, Layout::of_stdout(), begun, 0).over_since(over);
             if self.written.is_ok() {
                 self.written = table.head(&mut self.out);
             }
@@ -345,7 +346,9 @@ impl<'a> Shown<'a> {
             seq: row.seq,
             hash: row.hash,
         });
-        self.over |= is_over(row);
+        if is_over(row) {
+            self.over = Some(row.seq);
+        }
     }
 
     /// Gives what was gathered to whoever reads it.
@@ -355,22 +358,5 @@ impl<'a> Shown<'a> {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Flow::Unread),
             other => ended(other, || "to standard output".to_owned()).map(|()| Flow::Read),
         }
-    }
-}
-
-/// Whether a row enters the machine's last state.
-fn is_over(row: &Row) -> bool {
-    match &row.entry {
-        Entry::Enter { dst, .. } => {
-            let of_a_task = dst.parse::<StateName>();
-            of_a_task.is_ok_and(|state| state.successors().is_empty()) || Runner::is_last(dst)
-        }
-        Entry::Boot { .. }
-        | Entry::Intent { .. }
-        | Entry::Probe { .. }
-        | Entry::Outcome { .. }
-        | Entry::Verdict { .. }
-        | Entry::Ack { .. }
-        | Entry::Note { .. } => false,
     }
 }

@@ -35,8 +35,12 @@ pub(in crate::cli) fn field(body: &str, name: &str) -> Option<String> {
 
 /// Without anything that a terminal obeys, and cut to so many columns.
 pub(in crate::cli) fn one_line(text: &str, columns: usize) -> String {
-    let escaped: String = text
-        .chars()
+    cut(&escaped(text), columns)
+}
+
+/// In one line, without anything that a terminal obeys.
+pub(super) fn escaped(text: &str) -> String {
+    text.chars()
         .flat_map(|c| {
             if is_obeyed(c) {
                 c.escape_debug().collect()
@@ -44,8 +48,7 @@ pub(in crate::cli) fn one_line(text: &str, columns: usize) -> String {
                 vec![c]
             }
         })
-        .collect();
-    cut(&escaped, columns)
+        .collect()
 }
 
 /// Whether a character does something to the text around it instead of being seen: control characters, ends of lines,

@@ -5,7 +5,8 @@ use runner_journal::Head;
 use super::model::Seen;
 use super::{Inner, Metrics, labels, seconds};
 use crate::machine::{
-    Attempt, EffectName, Effort, Event, Fact, Failure, Finding, Note, Outcome, Run, StateName, Verdict, VerdictKind,
+    Attempt, EffectName, Effort, Event, Fact, Failure, Finding, Millis, Note, Outcome, Run, StateName, Verdict,
+    VerdictKind,
 };
 
 /// Sees every row. What has to be compared with the row before is kept here.
@@ -70,7 +71,7 @@ impl Measure {
                 self.effort = run.tally(EffectName::Agent).effort;
                 inner.agent_spent(self.effort.spent_micro_usd());
                 if let Some(verdict) = &run.verdict {
-                    inner.verdict(verdict, run.tally(EffectName::Report).first_at);
+                    inner.verdict(verdict, verdict_at(run));
                 }
             }
             Event::Intended { effect, .. } => {
@@ -149,7 +150,7 @@ impl Inner {
         self.task.attempts.get_or_create(&attempt(effect, result)).inc();
     }
 
-    fn verdict(&self, verdict: &Verdict, at: crate::machine::Millis) {
+    fn verdict(&self, verdict: &Verdict, at: Millis) {
         let event = verdict.kind.into();
         let reason = verdict.reason.map_or("", <&'static str>::from);
         let label = labels::VerdictReason { event, reason };
@@ -187,6 +188,17 @@ fn attempt(effect: EffectName, result: &'static str) -> labels::Attempt {
 }
 
 /// What came of an attempt, as a label.
+/// When a verdict of an earlier process was reached, as near as its history tells: when it was first reported, else when
+/// the task was over, else now.
+fn verdict_at(run: &Run) -> Millis {
+    let reports = run.tally(EffectName::Report);
+    match run.state_name() {
+        _ if reports.attempts > 0 => reports.first_at,
+        Some(StateName::Reported) => run.since,
+        _ => run.boot.at,
+    }
+}
+
 fn result(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Done { .. } => "done",

@@ -8,8 +8,8 @@ use super::*;
 use crate::adapters::agent::MicroUsd;
 use crate::adapters::model::{Metered, Request, Tokens};
 use crate::machine::{
-    AgentReport, Assignment, Checkout, EffectName, Effort, Event, Fact, Finding, Left, Millis, Note, Outcome, Run,
-    State, TokenFacts, transition,
+    AgentReport, Assignment, Checkout, EffectName, Effort, Event, Fact, Failure, Finding, Left, Millis, Note, Outcome,
+    Run, State, TokenFacts, Verdict, transition,
 };
 use crate::task::Task;
 
@@ -71,6 +71,15 @@ impl Life {
             outcome,
             at,
         });
+    }
+
+    /// The verdict that follows.
+    fn concluded(&self) -> Event {
+        let ending = self.run.ending.clone().unwrap();
+        Event::Concluded {
+            verdict: Arc::new(Verdict::compose(&self.run, &ending, "")),
+            at: self.now,
+        }
     }
 
     fn done(&mut self, effect: EffectName, fact: Fact) {
@@ -264,6 +273,29 @@ fn what_a_killed_process_counted_is_not_counted_again_by_the_next_and_the_gauges
             .any(|line| line.contains("duration_seconds_count{effect=\"agent\"")),
         "how long it ran is not what passed until somebody looked"
     );
+}
+
+#[test]
+fn a_verdict_that_nobody_was_told_of_has_its_time_in_a_later_process_too() {
+    let mut life = cloned(Metrics::new());
+    life.intend(EffectName::Agent);
+    life.end(EffectName::Agent, Outcome::Superseded, 2_000);
+    life.write(&life.concluded());
+    let shown = "runner_verdict_timestamp_seconds{event=\"superseded\"} 1010.0";
+    life.shows(shown);
+    life.boots_again().shows(shown);
+    // One that was frozen right before the process died: this start is the first that is known to have it.
+    let mut life = cloned(Metrics::new());
+    life.intend(EffectName::Agent);
+    let failed = Outcome::Failed {
+        failure: Failure::AgentMissing,
+        cause: "it is not there".to_owned(),
+        agent: None,
+    };
+    life.end(EffectName::Agent, failed, 2_000);
+    life.write(&life.concluded());
+    life.boots_again()
+        .shows("runner_verdict_timestamp_seconds{event=\"failed\"} 1070.0");
 }
 
 #[test]

@@ -377,6 +377,36 @@ fn a_start_that_found_nothing_left_to_do_is_no_part_of_the_trace() {
     assert_eq!(fold.spans.finish(), []);
 }
 
+/// Where the grace runs out while it archives, the next start tells of it what it told itself.
+#[test]
+fn a_start_that_ended_while_it_archived_is_told_of_once_and_alike() {
+    let archiving = || {
+        let mut fold = Fold::of("completed");
+        fold.finished.clear();
+        fold.then(5, |at| Event::Intended {
+            effect: EffectName::Archive,
+            attempt: 1,
+            session: None,
+            at,
+        });
+        fold
+    };
+    let by_itself = archiving().spans.finish();
+    assert_eq!(by_itself.len(), 1);
+    assert_eq!(text(&by_itself[0], "runner.farewell").as_deref(), Some("done"));
+    let mut next = archiving();
+    next.then(60_000, |at| Event::Booted { at });
+    next.then(10, |at| Event::Probed {
+        effect: EffectName::Archive,
+        attempt: 1,
+        finding: Finding::NotDone(Left::default()),
+        at,
+    });
+    assert_eq!(next.span("boot"), &by_itself[0]);
+    let archive = next.span("archive");
+    assert_eq!(archive.end, by_itself[0].end, "it was seen last when its start was");
+}
+
 #[test]
 fn a_clock_that_jumps_back_makes_no_span_that_ends_before_it_began() {
     let mut fold = Fold::of("died-at-work");

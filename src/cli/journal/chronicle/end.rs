@@ -11,6 +11,7 @@ pub(in crate::cli::journal) enum End {
     Retry,
     Failed,
     GivenUp,
+    Missed,
     Superseded,
     Parked,
     CutOff,
@@ -37,6 +38,7 @@ impl End {
             Self::Retry => ("not_done", "it did not, and was tried again"),
             Self::Failed => ("failed", "it did not, and the task failed for it"),
             Self::GivenUp => ("unknown", "nobody could find out, and the task failed for it"),
+            Self::Missed => ("missed", "it did not, and nothing depended on it"),
             Self::Superseded => ("superseded", "the task was ended elsewhere"),
             Self::Parked => ("parked", "it was stopped, for a later start to go on"),
             Self::CutOff => ("cut off", "the runner died while it was under way"),
@@ -55,6 +57,7 @@ impl End {
             Self::Retry => '↻',
             Self::Failed => '✗',
             Self::GivenUp | Self::FoundUnknown => '?',
+            Self::Missed => '⊖',
             Self::Superseded => '⊘',
             Self::Parked => '‖',
             Self::CutOff => '⚡',
@@ -73,7 +76,13 @@ impl End {
     /// Whether its rows say how long it took.
     pub(super) fn is_timed(self) -> bool {
         match self {
-            Self::Done | Self::Retry | Self::Failed | Self::GivenUp | Self::Superseded | Self::Parked => true,
+            Self::Done
+            | Self::Retry
+            | Self::Failed
+            | Self::GivenUp
+            | Self::Missed
+            | Self::Superseded
+            | Self::Parked => true,
             Self::CutOff | Self::FoundDone | Self::FoundNotDone | Self::FoundUnknown | Self::Open | Self::Lost => false,
         }
     }
@@ -82,12 +91,14 @@ impl End {
 /// How a process of the runner came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli::journal) enum BootEnd {
-    /// The verdict was acknowledged.
+    /// The task was over, or this start ended it.
     Over,
     /// It was told to stop, and left the task to the next start.
     Parked,
     /// The API could not be reached, and it left the verdict to the next start.
     Undelivered,
+    /// An Actions runner that could do no more now, and left the rest to the next start.
+    Left,
     /// It died: the next start follows without a word.
     Unclean,
     /// It ended before there was a task.
@@ -99,12 +110,26 @@ pub(in crate::cli::journal) enum BootEnd {
 }
 
 impl BootEnd {
+    /// The end of a start of which no more is known than whether its task is over.
+    pub(super) fn so_far(over: bool) -> Self {
+        if over { Self::Over } else { Self::Last }
+    }
+
+    /// Whether it said that it leaves something to the next start.
+    pub(super) fn is_left(self) -> bool {
+        match self {
+            Self::Parked | Self::Undelivered | Self::Left => true,
+            Self::Over | Self::Unclean | Self::Idle | Self::Last | Self::Lost => false,
+        }
+    }
+
     /// For a person.
     pub(in crate::cli::journal) fn words(self) -> &'static str {
         match self {
             Self::Over => "ended when the task was over",
             Self::Parked => "told to stop, and left the task to the next start",
             Self::Undelivered => "left the verdict to the next start: the API could not be reached",
+            Self::Left => "left the rest to the next start",
             Self::Unclean => "died: killed or crashed",
             Self::Idle => "ended before there was a task",
             Self::Last => "the journal ends here",

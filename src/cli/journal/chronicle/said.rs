@@ -38,6 +38,7 @@ impl Said {
             left: match text("note") {
                 Some("parked") => Some(BootEnd::Parked),
                 Some("undelivered") => Some(BootEnd::Undelivered),
+                Some("left") => Some(BootEnd::Left),
                 _ => None,
             },
         }
@@ -50,6 +51,7 @@ fn end(outcome: &str) -> Option<End> {
         "retry" => End::Retry,
         "failed" => End::Failed,
         "given_up" => End::GivenUp,
+        "missed" => End::Missed,
         "superseded" => End::Superseded,
         "parked" => End::Parked,
         _ => return None,

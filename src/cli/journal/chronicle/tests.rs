@@ -5,7 +5,7 @@ use strum::IntoEnumIterator;
 
 use super::super::lived::Lived;
 use super::*;
-use crate::machine::{Ack, EffectName, Failure, Trouble};
+use crate::machine::{Ack, EffectName, Failure, Note, Outcome, Trouble};
 use crate::redact::Redactor;
 
 fn bodies() -> Bodies {
@@ -122,6 +122,121 @@ fn what_failed_is_named_and_what_is_under_way_is_open() {
         waits.starts_with("start 1 at 0: ended before there was a task\n"),
         "{waits}"
     );
+}
+
+#[test]
+fn what_was_found_to_have_failed_is_no_success() {
+    let outcome = Outcome::Failed {
+        failure: Failure::PolicyViolation,
+        cause: "ci.yml is protected".to_owned(),
+        agent: None,
+    };
+    let lived = Lived::up_to(EffectName::Handover).crashes_and_finds(EffectName::Handover, outcome);
+    let chronicle = told(&rows(&lived, &[]), Vec::new());
+    let text = drawn(&chronicle);
+    assert!(
+        text.ends_with("  handover #1 failed 0 (PolicyViolation: ci.yml is protected)\n"),
+        "{text}"
+    );
+    let (_, bar) = chronicle.bars().last().unwrap();
+    assert_eq!(bar.took(), None, "when it ended nobody saw");
+}
+
+/// A row that is not read from a journal.
+fn row(seq: u64, boot: u32, entry: Entry) -> Row {
+    Row {
+        seq,
+        boot,
+        at_ms: 1_000 * i64::try_from(seq).unwrap(),
+        entry,
+        prev: Hash::ZERO,
+        hash: Hash::ZERO,
+    }
+}
+
+#[test]
+fn a_start_that_said_why_it_ended_did_not_die() {
+    let ends = |lived: &Lived| {
+        let text = drawn(&told(&rows(lived, &[]), Vec::new()));
+        assert!(!text.contains("died") && !text.contains("cut-off"), "{text}");
+        text
+    };
+    let stopped = Lived::up_to(EffectName::Push).intends(EffectName::Push).after(40);
+    let text = ends(&stopped.notes(Note::Parked).after(90_000).boots());
+    assert!(
+        text.starts_with("start 1 at 0: told to stop, and left the task to the next start\n"),
+        "{text}"
+    );
+    assert!(text.contains("  push #1 parked 40\n"), "{text}");
+    let unheard = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let text = ends(&unheard.intends(EffectName::Report).notes(Note::Undelivered).boots());
+    assert!(
+        text.starts_with("start 1 at 0: left the verdict to the next start"),
+        "{text}"
+    );
+    let left = |why: &str| Entry::Note {
+        body: format!(r#"{{"note":"left","why":"{why}"}}"#),
+    };
+    let of_a_runner = [
+        row(1, 1, Entry::Boot { body: None }),
+        row(2, 1, enters("Assigned")),
+        row(3, 1, left("unreachable")),
+        row(4, 2, Entry::Boot { body: None }),
+    ];
+    let text = drawn(&told(&of_a_runner, Vec::new()));
+    assert!(
+        text.starts_with("start 1 at 0: left the rest to the next start\n"),
+        "{text}"
+    );
+}
+
+fn enters(state: &str) -> Entry {
+    Entry::Enter {
+        src: String::new(),
+        dst: state.to_owned(),
+        body: None,
+    }
+}
+
+#[test]
+fn a_start_of_what_is_over_did_not_die() {
+    let superseded = Lived::up_to(EffectName::Agent).ends_elsewhere().boots().boots();
+    let reported = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let reported = reported.reports(Ack::Accepted).boots().boots();
+    for lived in [superseded, reported] {
+        let chronicle = told(&rows(&lived, &[]), Vec::new());
+        let ends: Vec<BootEnd> = chronicle.boots.iter().map(|boot| boot.end).collect();
+        assert_eq!(ends, [BootEnd::Over; 3]);
+    }
+    let of_a_runner = [
+        row(1, 1, Entry::Boot { body: None }),
+        row(2, 1, enters("Assigned")),
+        row(3, 1, enters("Deregistered")),
+        row(4, 2, Entry::Boot { body: None }),
+        row(5, 3, Entry::Boot { body: None }),
+    ];
+    let chronicle = told(&of_a_runner, Vec::new());
+    let ends: Vec<BootEnd> = chronicle.boots.iter().map(|boot| boot.end).collect();
+    assert_eq!(ends, [BootEnd::Over; 3]);
+    // One that is killed while it archives did die.
+    let archiving = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let archiving = archiving.reports(Ack::Accepted).intends(EffectName::Archive).boots();
+    let chronicle = told(&rows(&archiving, &[]), Vec::new());
+    assert_eq!(chronicle.boots[0].end, BootEnd::Unclean);
+}
+
+#[test]
+fn an_archive_that_could_not_be_brought_away_is_not_said_to_be_tried_again() {
+    let lived = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let missed = Outcome::Missed {
+        cause: "HTTP 403".to_owned(),
+    };
+    let lived = lived.reports(Ack::Accepted).comes_to(EffectName::Archive, 30, missed);
+    let chronicle = told(&rows(&lived, &[]), Vec::new());
+    let text = drawn(&chronicle);
+    assert!(text.ends_with("  archive #1 missed 30 (HTTP 403)\n"), "{text}");
+    let (_, bar) = chronicle.bars().last().unwrap();
+    assert!(!bar.end.meaning().1.contains("again"), "{:?}", bar.end.meaning());
 }
 
 #[test]

@@ -238,7 +238,17 @@ fn failed(failure: Failure, facts: &Facts<'_>) -> String {
         }
         Failure::Internal => "report it, with this journal: it is a bug of the runner.".to_owned(),
     };
-    format!("{} Then {}", full(&cause), anew(facts))
+    let then = format!("{} Then {}", full(&cause), anew(facts));
+    match facts.story.unknown {
+        Some(EffectName::Push) => format!("look at the forge first: the branch may be there. {}", capital(&then)),
+        Some(EffectName::PullRequest) => {
+            format!(
+                "look at the forge first: the pull request may be there. {}",
+                capital(&then)
+            )
+        }
+        _ => then,
+    }
 }
 
 /// Who could not be reached: the step that the wait was in says it.

@@ -71,6 +71,11 @@ impl<'a> Facts<'a> {
         self.run.tally(EffectName::Agent).effort
     }
 
+    /// Whether nobody could find out in time what came of an effect.
+    pub(super) fn is_unknown(&self, effect: EffectName) -> bool {
+        self.story.unknown == Some(effect)
+    }
+
     /// Whether there is something at the remote that the next one to look at it should know of.
     pub(super) fn is_pushed(&self) -> bool {
         self.reached().is_some_and(|state| state.pushed().is_some())

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use strum::IntoEnumIterator;
 
 use super::facts::{Facts, doing, full, noun, times};
+use crate::cli::journal::story::Miss;
 use crate::machine::{CommandEnd, CommandRun, EffectName, State, Work};
 use crate::telemetry::rfc3339;
 use crate::text::count;
@@ -86,13 +87,21 @@ fn agent(facts: &Facts<'_>) -> Option<String> {
         return None;
     }
     let often = times(starts);
+    let miss = facts.story.miss_of(EffectName::Agent, starts);
     let end = match facts.reached()? {
         state if state.cut().is_some() => {
             let cause = state.cut().map(|cut| facts.quote(&cut.cause, 400)).unwrap_or_default();
             format!("was cut short: {}", full(&cause))
         }
         state if state.agent().is_some() => "came to its own end.".to_owned(),
-        _ => "came to no end that was written down.".to_owned(),
+        _ => match miss {
+            // One that ran and failed is cut short: this one never ran.
+            Some(Miss::Failed) => return Some("The agent could not be started.".to_owned()),
+            Some(Miss::Superseded) => "was stopped, since the task had been ended elsewhere.".to_owned(),
+            Some(Miss::Parked) => "was stopped, for a later start of the runner to go on.".to_owned(),
+            Some(Miss::Retry { .. }) => "ended without a result.".to_owned(),
+            Some(Miss::Other) | None => "came to no end that was written down.".to_owned(),
+        },
     };
     Some(format!("The agent was started {often}, and {end}"))
 }

@@ -37,6 +37,10 @@ fn token(facts: &Facts<'_>) -> Option<String> {
                 Some(Failure::TokenAlreadyIssued) => {
                     Some("The task's one-time token had gone to somebody else.".to_owned())
                 }
+                _ if facts.is_unknown(EffectName::Token) => Some(
+                    "The task's one-time token may have been issued: what came of asking for it could not be found out."
+                        .to_owned(),
+                ),
                 _ => None,
             };
         }
@@ -58,6 +62,12 @@ fn branch(facts: &Facts<'_>) -> Option<String> {
         ));
     }
     let work = facts.work().filter(|_| may_be_pushed(facts))?;
+    if facts.is_unknown(EffectName::Push) {
+        return Some(format!(
+            "The branch {} may have been pushed to {repository}: what came of the push could not be found out.",
+            facts.quote(&work.checkout.branch.to_string(), 200)
+        ));
+    }
     Some(format!(
         "A push of the branch {} to {repository} was begun, and the journal does not show what came of it.",
         facts.quote(&work.checkout.branch.to_string(), 200)
@@ -66,7 +76,8 @@ fn branch(facts: &Facts<'_>) -> Option<String> {
 
 /// Whether a push was begun whose end is not known.
 fn may_be_pushed(facts: &Facts<'_>) -> bool {
-    facts.run.open.is_some_and(|open| open.effect == EffectName::Push)
+    let is_open = facts.run.open.is_some_and(|open| open.effect == EffectName::Push);
+    is_open || facts.is_unknown(EffectName::Push)
 }
 
 fn pull_request(facts: &Facts<'_>) -> Option<String> {
@@ -83,6 +94,9 @@ fn pull_request(facts: &Facts<'_>) -> Option<String> {
                 .is_some_and(|open| open.effect == EffectName::PullRequest) =>
         {
             Some("A pull request was asked for, and the journal does not show what came of it.".to_owned())
+        }
+        State::Pushed(_) if facts.is_unknown(EffectName::PullRequest) => {
+            Some("A pull request may have been opened: what came of asking for it could not be found out.".to_owned())
         }
         State::Pushed(_)
             if facts

@@ -8,7 +8,7 @@ use strum::IntoEnumIterator;
 
 use super::super::lived::Lived;
 use super::*;
-use crate::machine::{Ack, CommandEnd, EffectName, Failure};
+use crate::machine::{Ack, CommandEnd, EffectName, Fact, Failure, Outcome, Trouble};
 
 mod failures;
 
@@ -42,6 +42,20 @@ fn others() -> Vec<(&'static str, Lived)> {
         ("parked", Lived::up_to(EffectName::Agent).parks()),
         ("undelivered", opened().concludes().does_not_reach_the_api()),
         ("concluded, not acknowledged", opened().concludes()),
+        (
+            "failed, what came of the push is unknown",
+            Lived::up_to(EffectName::Push)
+                .gives_up(EffectName::Push, Failure::ApiUnreachable, "git ls-remote: timed out")
+                .concludes()
+                .reports(Ack::Accepted),
+        ),
+        (
+            "failed, what came of the pull request is unknown",
+            Lived::up_to(EffectName::PullRequest)
+                .gives_up(EffectName::PullRequest, Failure::ApiUnreachable, "HTTP 503")
+                .concludes()
+                .reports(Ack::Accepted),
+        ),
         ("superseded", Lived::up_to(EffectName::Agent).ends_elsewhere()),
         ("completed, pull request", opened().concludes().reports(Ack::Accepted)),
         (
@@ -150,6 +164,98 @@ fn of_a_damaged_journal_nothing_is_said_about_what_came_after_the_damage() {
     let text = printed(&post_mortem).replace('\n', " ");
     assert!(!text.contains("The journal shows no push"), "{text}");
     assert!(text.contains("the rows before the damage"), "{text}");
+}
+
+#[test]
+fn what_nobody_could_find_out_is_not_denied() {
+    let given_up = |effect| {
+        let lived = Lived::up_to(effect).gives_up(effect, Failure::ApiUnreachable, "HTTP 503");
+        let text = explained(&lived.concludes().reports(Ack::Accepted));
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let text = given_up(EffectName::Push);
+    assert!(!text.contains("shows no push"), "{text}");
+    assert!(text.contains("The branch runner/t-1 may have been pushed to"), "{text}");
+    assert!(text.contains("Next: Look at the forge first:"), "{text}");
+    let text = given_up(EffectName::PullRequest);
+    assert!(!text.contains("No pull request"), "{text}");
+    assert!(text.contains("A pull request may have been opened"), "{text}");
+    assert!(text.contains("Next: Look at the forge first:"), "{text}");
+    let text = given_up(EffectName::Token);
+    assert!(text.contains("one-time token may have been issued"), "{text}");
+}
+
+#[test]
+fn what_it_took_ends_with_the_task_and_not_with_a_later_start() {
+    let told = |lived: Lived| {
+        let text = explained(&lived.after(3 * 86_400_000).boots());
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let opened = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let text = told(opened.reports(Ack::Accepted));
+    assert!(text.contains("Cost: 2m15s from the assignment to the end,"), "{text}");
+    let text = told(Lived::up_to(EffectName::Agent).ends_elsewhere());
+    assert!(text.contains("Cost: 42.5 s from the assignment to the end;"), "{text}");
+}
+
+#[test]
+fn the_agents_end_is_told_where_a_row_has_it() {
+    let told = |lived: Lived| {
+        let text = explained(&lived);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for (lived, end) in [
+        (
+            Lived::up_to(EffectName::Agent).ends_elsewhere(),
+            "The agent was started once, and was stopped, since the task had been ended elsewhere.",
+        ),
+        (
+            Lived::up_to(EffectName::Agent).parks(),
+            "The agent was started once, and was stopped, for a later start of the runner to go on.",
+        ),
+        (
+            failures::life_that_ends_in(Failure::AgentMissing),
+            "The agent could not be started.",
+        ),
+        (
+            Lived::up_to(EffectName::Agent).tries_again(EffectName::Agent, Trouble::NoResult, "signal 9"),
+            "The agent was started once, and ended without a result.",
+        ),
+        // Of the one that is under way now there is no end.
+        (
+            Lived::up_to(EffectName::Agent)
+                .parks_and_boots()
+                .intends(EffectName::Agent),
+            "The agent was started twice, and came to no end that was written down.",
+        ),
+    ] {
+        let text = told(lived);
+        assert!(text.contains(end), "{end}: {text}");
+    }
+}
+
+#[test]
+fn an_api_that_was_not_told_is_not_said_to_have_been() {
+    let untold = Outcome::Done {
+        fact: Fact::Started { told: false },
+    };
+    let lived = Lived::booted().gets_assigned();
+    let text = explained(&lived.comes_to(EffectName::Start, 30, untold));
+    let text = text.replace('\n', " ");
+    assert!(
+        text.starts_with("Task t-1 is not finished: it has begun, and the task API was not told so."),
+        "{text}"
+    );
+    let text = explained(&Lived::up_to(EffectName::Data)).replace('\n', " ");
+    assert!(text.contains("the task API was told that it has begun"), "{text}");
+}
+
+#[test]
+fn a_clock_that_somebody_made_up_is_no_trouble() {
+    let (_directory, mut post_mortem) = Lived::up_to(EffectName::Agent).post_mortem();
+    post_mortem.run.assigned_at = i64::MIN;
+    post_mortem.story.last_at = i64::MAX;
+    assert!(printed(&post_mortem).contains("from the assignment to the last row"));
 }
 
 #[test]

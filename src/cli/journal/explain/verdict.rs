@@ -69,6 +69,7 @@ fn unfinished(facts: &Facts<'_>) -> String {
     let task = facts.task();
     let reached = match facts.reached() {
         None | Some(State::Assigned) => "it is assigned, and nothing more is done",
+        Some(State::Started) if facts.story.untold => "it has begun, and the task API was not told so",
         Some(State::Started) => "the task API was told that it has begun",
         Some(State::DataFetched { .. }) => "the task was fetched",
         Some(State::TokenIssued { .. }) => "the task was fetched and the token is there",

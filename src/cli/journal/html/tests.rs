@@ -61,6 +61,18 @@ fn nothing_of_a_cause_is_markup_wherever_it_is_shown() {
 }
 
 #[test]
+fn what_it_took_ends_with_the_task_and_not_with_a_later_start() {
+    let reported = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let reported = reported.reports(Ack::Accepted);
+    let took = |page: &str| {
+        let (_, took) = page.split_once("<dt>took</dt><dd>").unwrap();
+        took.split_once('<').unwrap().0.to_owned()
+    };
+    let before = took(&page(&reported));
+    assert_eq!(took(&page(&reported.after(3 * 86_400_000).boots())), before);
+}
+
+#[test]
 fn the_first_sentence_of_the_verdict_is_the_heading_and_the_rest_stands_below() {
     let opened = Lived::up_to(EffectName::PullRequest)
         .opens_it()

@@ -231,6 +231,7 @@ fn patterns(out: &mut impl Write) -> io::Result<()> {
         (End::Retry, "M-2,8 L8,-2 M0,10 L10,0 M6,10 L10,6"),
         (End::Failed, "M0,0 L8,8 M8,0 L0,8"),
         (End::GivenUp, "M4,1 L4,2 M0,5 L0,6 M8,5 L8,6"),
+        (End::Missed, "M0,2 L8,2 M0,6 L8,6"),
         (End::Superseded, "M0,4 L8,4"),
         (End::Parked, "M2,0 L2,8"),
         (End::CutOff, "M0,0 L4,4 L0,8 M4,0 L8,4 L4,8"),

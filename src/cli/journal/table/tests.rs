@@ -4,7 +4,7 @@ use runner_journal::{Hash, Kind};
 
 use super::super::lived::Lived;
 use super::*;
-use crate::machine::{Ack, EffectName, Trouble};
+use crate::machine::{Ack, EffectName, Fact, Failure, Outcome, Trouble};
 use crate::redact::Redactor;
 
 fn printed(lived: &Lived, columns: usize, paint: Paint) -> String {
@@ -70,6 +70,97 @@ fn starts_are_set_apart_and_crashes_and_retries_are_there_to_see() {
 }
 
 #[test]
+fn what_was_found_to_have_failed_is_not_said_to_be_done() {
+    let outcome = Outcome::Failed {
+        failure: Failure::PolicyViolation,
+        cause: "ci.yml is protected".to_owned(),
+        agent: None,
+    };
+    let lived = Lived::up_to(EffectName::Handover).crashes_and_finds(EffectName::Handover, outcome);
+    let text = printed(&lived, 100, Paint::Plain);
+    let found = text.lines().rev().find(|line| line.contains("handover #1")).unwrap();
+    assert!(found.contains("not_done"), "{text}");
+    assert!(text.contains("handover #1        had ended"), "{text}");
+}
+
+#[test]
+fn a_start_that_came_to_its_end_is_not_said_to_have_ended_without_a_word() {
+    let reported = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let reported = reported.reports(Ack::Accepted).boots().boots();
+    let superseded = Lived::up_to(EffectName::Agent).ends_elsewhere().boots().boots();
+    for lived in [reported, superseded] {
+        let text = printed(&lived, 100, Paint::Plain);
+        assert!(!text.contains("the one before"), "{text}");
+    }
+    let archiving = Lived::up_to(EffectName::PullRequest).opens_it().concludes();
+    let archiving = archiving.reports(Ack::Accepted).intends(EffectName::Archive).boots();
+    let text = printed(&archiving, 100, Paint::Plain);
+    assert!(text.contains("the one before ended in archive #1"), "{text}");
+    // The end is before the rows that are shown, and is known.
+    let mut table = Table::new(&Bodies::AsStored, layout(), None, 9).over_since(Some(7));
+    let mut out = Vec::new();
+    for (seq, boot) in [(8, 2), (9, 3)] {
+        let row = Row {
+            seq,
+            boot,
+            at_ms: 1_000,
+            entry: Entry::Boot { body: None },
+            prev: Hash::ZERO,
+            hash: Hash::ZERO,
+        };
+        table.row(&row, &mut out).unwrap();
+    }
+    let text = String::from_utf8(out).unwrap();
+    assert!(!text.contains("the one before"), "{text}");
+}
+
+/// A timeline of rows that are not all there.
+fn of_rows(lived: &Lived, missing: impl Fn(&Row) -> bool) -> String {
+    let (_directory, post_mortem) = lived.post_mortem();
+    let bodies = Bodies::AsStored;
+    let mut table = Table::new(&bodies, layout(), None, 99);
+    let mut out = Vec::new();
+    let row = |row: &Row| if missing(row) { Ok(()) } else { table.row(row, &mut out) };
+    post_mortem.each(row).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn rows_on_either_side_of_missing_ones_are_no_pair() {
+    let lived = Lived::up_to(EffectName::Clone);
+    // The token's outcome and the state that follows, and the clone's intent.
+    let text = of_rows(&lived.clones(), |row| [10, 11, 12].contains(&row.seq));
+    let line = text.lines().find(|line| line.contains("clone #1")).unwrap();
+    assert!(line.contains("clone #1           done                base="), "{text}");
+
+    // Of a start whose last rows are missing nobody knows how it ended.
+    let lived = Lived::up_to(EffectName::Agent).parks_and_boots();
+    let parked = |row: &Row| matches!(row.entry, Entry::Note { .. });
+    let text = of_rows(&lived, parked);
+    assert!(!text.contains("the one before"), "{text}");
+}
+
+#[test]
+fn how_long_it_took_is_not_known_of_what_a_later_start_looked_for() {
+    let lived = Lived::up_to(EffectName::Push);
+    let lived = lived.crashes_and_finds(EffectName::Push, Outcome::Done { fact: Fact::Pushed });
+    let text = printed(&lived, 100, Paint::Plain);
+    let line = text.lines().rev().find(|line| line.contains("push #1")).unwrap();
+    assert_eq!(
+        line.trim_end(),
+        line.split("done").next().unwrap().to_owned() + "done",
+        "{text}"
+    );
+}
+
+fn layout() -> Layout {
+    Layout {
+        columns: 80,
+        paint: Paint::Plain,
+    }
+}
+
+#[test]
 fn colour_is_said_in_words_too_and_takes_no_columns() {
     let plain = printed(&eventful(), 100, Paint::Plain);
     let coloured = printed(&eventful(), 100, Paint::Coloured);
@@ -85,11 +176,7 @@ fn colour_is_said_in_words_too_and_takes_no_columns() {
 #[test]
 fn rows_from_the_middle_say_which_start_they_are_of_and_keep_the_time_since_the_first() {
     let bodies = Bodies::AsStored;
-    let layout = Layout {
-        columns: 80,
-        paint: Paint::Plain,
-    };
-    let mut table = Table::new(&bodies, layout, Some(1_000), 123_456);
+    let mut table = Table::new(&bodies, layout(), Some(1_000), 123_456);
     let row = Row {
         seq: 123_456,
         boot: 7,
