@@ -382,6 +382,10 @@ impl World {
             Effect::Start { .. } | Effect::Report { .. } | Effect::Archive { .. }
         ) {
             self.forwarder.start(|| self.api_of_boot(call), call.boot);
+            // Whichever answer said so: nothing more is done for a task that is nobody's any more.
+            if self.forwarder.has_ended_elsewhere() {
+                return Ok(Outcome::Superseded);
+            }
         }
         match effect {
             Effect::Start { patience, within_ms } => start::act(self, *patience, *within_ms, call).await,
