@@ -230,10 +230,7 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
         }
     }
     if tally.misses > 0 {
-        let pause = pause_ms(run, name, tally);
-        let waited = since(situation.now, tally.last_at);
-        // A clock that was set back cannot make the wait any longer than it was to be.
-        let left = (pause - waited).clamp(0, pause);
+        let left = left_of(pause_ms(run, name, tally), tally.last_at, situation.now);
         if left > 0 {
             return Plan::Wait { for_ms: left };
         }
@@ -253,6 +250,16 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
 /// Time that has passed: never negative, since clocks jump.
 fn since(now: Millis, then: Millis) -> Millis {
     now.saturating_sub(then).max(0)
+}
+
+/// What is left of a pause that began at `from`. Nothing is where the clock was set back to before that: what comes after a
+/// wait is planned anew, so that the whole pause would be waited for again and again until the clock has caught up. The try
+/// that is made instead is by the new time, and so is the pause after it.
+pub fn left_of(pause: Millis, from: Millis, now: Millis) -> Millis {
+    if now < from {
+        return 0;
+    }
+    pause.saturating_sub(since(now, from)).max(0)
 }
 
 /// How a task ends of which all was delivered that there is.

@@ -73,11 +73,38 @@ fn what_the_other_side_asks_for_is_waited_to_the_millisecond() {
         planned(&history, 45_000, Stopping::No),
         Plan::Do { attempt: 2, .. }
     ));
-    assert_eq!(
-        planned(&history, -7, Stopping::No),
-        Plan::Wait { for_ms: 45_000 },
-        "a clock that was set back makes no wait longer"
-    );
+}
+
+/// Every wait is planned anew after it: one that does not get shorter never ends.
+#[test]
+fn a_clock_that_is_set_back_before_the_last_miss_holds_no_try_up() {
+    for set_back_by in [7, 3_600_000] {
+        for effect in [EffectName::Data, EffectName::Push, EffectName::Report] {
+            let history = missed(effect, Some(45_000));
+            let (mut now, mut waited) = (-set_back_by, 0);
+            while let Plan::Wait { for_ms } = planned(&history, now, Stopping::No) {
+                now += for_ms;
+                waited += for_ms;
+                assert!(waited <= 45_000, "{effect}: {waited} ms, and no end");
+            }
+            // What is heard of the try is by the new time, and so is the next wait.
+            let mut history = history;
+            history.push(Event::Intended {
+                effect,
+                attempt: 2,
+                session: None,
+                at: now,
+            });
+            history.push(ended(effect, 2, retry(Trouble::Unreachable), now));
+            let Plan::Wait { for_ms } = planned(&history, now, Stopping::No) else {
+                panic!("{effect}: a miss is waited for");
+            };
+            assert!(matches!(
+                planned(&history, now + for_ms, Stopping::No),
+                Plan::Do { attempt: 3, .. }
+            ));
+        }
+    }
 }
 
 #[test]
