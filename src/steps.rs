@@ -518,6 +518,7 @@ fn git_refusal(error: &GitError, refused: Failure, token: &TokenFacts) -> Outcom
         | GitError::NotFound { .. }
         | GitError::Redirected { .. }
         | GitError::Untrusted { .. }
+        | GitError::Refused { .. }
         | GitError::RemoteRejected { .. }
         | GitError::EmptyRepository
         | GitError::NoDefaultBranch
