@@ -523,9 +523,9 @@ fn git_refusal(error: &GitError, refused: Failure, token: &TokenFacts) -> Outcom
         | GitError::EmptyRepository
         | GitError::NoDefaultBranch
         | GitError::TooLarge { .. } => failed(refused, text),
-        GitError::Spawn { .. } | GitError::Damaged { .. } | GitError::Io { .. } | GitError::Other { .. } => {
-            failed(refused, text)
-        }
+        GitError::Other { .. } => failed(refused, text),
+        // Of this machine: nobody's branch protection or token is to be looked at for it.
+        GitError::Spawn { .. } | GitError::Damaged { .. } | GitError::Io { .. } => failed(Failure::Internal, text),
     }
 }
 
@@ -548,3 +548,37 @@ macro_rules! or_outcome {
     };
 }
 use or_outcome;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_this_machine_is_not_called_the_remotes() {
+        let token = TokenFacts {
+            sha256_prefix: String::new(),
+            expires_at_ms: Millis::MAX,
+        };
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let faults = [
+            GitError::Spawn {
+                program: "/usr/bin/git".into(),
+                source: gone(),
+            },
+            GitError::Damaged {
+                what: "no base".to_owned(),
+            },
+            GitError::Io {
+                what: "read",
+                path: "/state/git".into(),
+                source: gone(),
+            },
+        ];
+        for error in faults {
+            for refused in [Failure::PushRejected, Failure::CloneFailed] {
+                let outcome = git_refusal(&error, refused, &token);
+                assert_eq!(outcome, failed(Failure::Internal, error.to_string()));
+            }
+        }
+    }
+}
