@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::prompt::{self, Told};
 use super::sandboxed::{self, Beside, confinement, exposes_nothing, free, io_failure, not_started};
@@ -201,6 +201,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
             forwarder.activity(activity);
         }
     };
+    let launched = Instant::now();
     let end = agent::run(
         kind,
         &launch,
@@ -234,7 +235,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
             });
             missing::told(world, end.judgement.report(), outcome)
         }
-        Err(error) => ending::not_run(&error, next(world, run)),
+        Err(error) => ending::not_run(&error, &bill, launched.elapsed(), next(world, run)),
     })
 }
 
