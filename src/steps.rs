@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Client;
 use url::Url;
@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::driver::{AnswerLost, Call, Execute, Probe};
 use crate::forwarder::Forwarder;
 use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
-use crate::machine::{Effect, Failure, Left, Millis, Note, Outcome, TokenFacts, Trouble};
+use crate::machine::{Effect, Failure, Left, Millis, Note, Outcome, TimeLeft, TokenFacts, Trouble};
 use crate::policy::{Bounds, Rules};
 use crate::redact::Redactor;
 use crate::sandbox::{self, InForce};
@@ -453,6 +453,12 @@ fn retry(cause: impl AsRef<str>, after: Option<Duration>) -> Outcome {
         after_ms: after.map(|a| Millis::try_from(a.as_millis()).unwrap_or(Millis::MAX)),
         left: Left::default(),
     }
+}
+
+/// What is left, now, of the time that was planned then.
+fn time_from(planned: Instant, left: TimeLeft) -> Duration {
+    let passed = Millis::try_from(planned.elapsed().as_millis()).unwrap_or(Millis::MAX);
+    Duration::from_millis(u64::try_from(left.begun_after(passed)).unwrap_or(0))
 }
 
 fn lost(cause: impl AsRef<str>) -> AnswerLost {
