@@ -28,7 +28,7 @@ pub use state::{
     StateName, Tally, TokenFacts, Work,
 };
 pub use transition::{IllegalTransition, Refusal, transition};
-pub use verdict::{Ending, UnreadableVerdict, Verdict, VerdictKind, idempotency_key};
+pub use verdict::{Checking, Ending, UnreadableVerdict, Verdict, VerdictKind, idempotency_key};
 pub use work::{CommandEnd, CommandRun, Cut, Effort, Left, Next, Progress};
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::event::Ack;
 use super::failure::Failure;
 use super::state::{Millis, Run, State, Tally};
 use super::transition::in_turn;
-use super::verdict::{Ending, Verdict, VerdictKind};
+use super::verdict::{Checking, Ending, Verdict, VerdictKind};
 use super::work::Cut;
 use crate::ids::RepoUrl;
 use tree::Tended;
@@ -217,7 +217,7 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
         }
     }
     let Some(effect) = next_effect(run, state, situation, policy) else {
-        return Plan::Conclude(delivered(state));
+        return Plan::Conclude(delivered(state, policy));
     };
     let name = effect.name();
     let tally = run.tally(name);
@@ -263,9 +263,10 @@ pub fn left_of(pause: Millis, from: Millis, now: Millis) -> Millis {
 }
 
 /// How a task ends of which all was delivered that there is.
-fn delivered(state: &State) -> Ending {
+fn delivered(state: &State, policy: &Policy) -> Ending {
     match state.cut() {
-        None => Ending::Completed,
+        None if policy.check && !state.is_checked() => Ending::Completed(Checking::Owed),
+        None => Ending::Completed(Checking::Settled),
         Some(cut) => Ending::Failed {
             failure: cut.failure,
             cause: cut.cause.clone(),
@@ -302,7 +303,7 @@ fn ending(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Op
         && work.handover.head.is_none()
         && (cut.is_some() || policy.no_changes == NoChanges::Complete)
     {
-        return Some(delivered(state));
+        return Some(delivered(state, policy));
     }
     let nothing_to_save = |cut: &Cut| {
         let holds = tended.as_ref().is_none_or(Tended::may_hold_work);
