@@ -462,11 +462,15 @@ fn unreachable(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> O
     let tally = run.tally(effect);
     let waited = since(now, run.boot.at.max(tally.first_at));
     (tally.misses > 0 && waited >= policy.api_patience_ms).then(|| {
-        let cause = format!(
+        let mut cause = format!(
             "{effect} was tried {} times, over {} s in this start.",
             tally.attempts,
             waited / 1000
         );
+        // It missed in this start, and nothing else was tried since.
+        if let Some(last) = run.last_miss.as_deref().filter(|last| !last.is_empty()) {
+            cause = format!("{cause} The last time: {last}");
+        }
         (Failure::ApiUnreachable, cause)
     })
 }

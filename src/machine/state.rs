@@ -367,6 +367,8 @@ pub struct Run {
     pub open: Option<Attempt>,
     /// What has been tried, by effect.
     pub tallies: BTreeMap<EffectName, Tally>,
+    /// What was said of the last attempt that came to nothing, or whose answer was lost.
+    pub last_miss: Option<String>,
     /// What the task has to end with: known, and not yet the verdict.
     pub ending: Option<Ending>,
     /// Starts in a row that ended uncleanly and entered no new state.

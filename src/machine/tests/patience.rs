@@ -165,6 +165,34 @@ fn the_patience_with_an_api_ends_at_its_last_millisecond_and_counts_from_this_st
 }
 
 #[test]
+fn where_the_patience_ends_what_was_answered_last_is_said() {
+    let mut history = up_to(EffectName::Push);
+    history.push(ended(EffectName::Push, 1, retry(Trouble::Unreachable), 0));
+    let said = |history: &[Event]| ending_of(planned(history, 600_000, Stopping::No)).1;
+    assert_eq!(
+        said(&history),
+        "push was tried 1 times, over 600 s in this start. The last time: no"
+    );
+    history.push(Event::Intended {
+        effect: EffectName::Push,
+        attempt: 2,
+        session: None,
+        at: 1,
+    });
+    history.push(Event::Noted {
+        note: Note::AnswerLost {
+            effect: EffectName::Push,
+            cause: "the line was cut".to_owned(),
+        },
+        at: 2,
+    });
+    assert_eq!(
+        said(&history),
+        "push was tried 2 times, over 600 s in this start. The last time: the line was cut"
+    );
+}
+
+#[test]
 fn what_has_not_missed_is_not_away_however_long_it_takes() {
     for effect in [
         EffectName::Data,
