@@ -34,6 +34,9 @@ const BACKOFF_SLACK_MS: Millis = 3_000;
 /// No wait is longer, but for what the other side asks for.
 const BACKOFF_CAP_MS: Millis = 30_000;
 
+/// This long before a patience ends, what was to be waited for until after it is tried once more.
+const LAST_TRY_MS: Millis = 1_000;
+
 /// The settings that decide what is done next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -230,7 +233,8 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
         }
     }
     if tally.misses > 0 {
-        let left = left_of(pause_ms(run, name, tally), tally.last_at, situation.now);
+        let pause = left_of(pause_ms(run, name, tally), tally.last_at, situation.now);
+        let left = pause.min(time_for_waits(run, name, situation.now, policy));
         if left > 0 {
             return Plan::Wait { for_ms: left };
         }
@@ -250,6 +254,32 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
 /// Time that has passed: never negative, since clocks jump.
 fn since(now: Millis, then: Millis) -> Millis {
     now.saturating_sub(then).max(0)
+}
+
+/// How long an effect may be waited for before it is tried again: no longer than its patience lasts, whatever the other side
+/// asks for, and shortly before that ends it is tried once more.
+fn time_for_waits(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> Millis {
+    let tally = run.tally(effect);
+    match effect {
+        // The last time is after its patience.
+        EffectName::Start => START_PATIENCE_MS - since(now, tally.first_at),
+        EffectName::Data
+        | EffectName::Token
+        | EffectName::Clone
+        | EffectName::Push
+        | EffectName::PullRequest
+        | EffectName::Report => {
+            let begun = run.boot.at.max(tally.first_at);
+            let end = begun.saturating_add(policy.api_patience_ms);
+            let last_try = end.saturating_sub(LAST_TRY_MS);
+            let until = if tally.last_at < last_try { last_try } else { end };
+            until.saturating_sub(now)
+        }
+        // No other side asks for anything; the archive has a time of its own.
+        EffectName::Setup | EffectName::Agent | EffectName::Check | EffectName::Handover | EffectName::Archive => {
+            Millis::MAX
+        }
+    }
 }
 
 /// What is left of a pause that began at `from`. Nothing is where the clock was set back to before that: what comes after a

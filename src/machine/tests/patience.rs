@@ -108,6 +108,47 @@ fn a_clock_that_is_set_back_before_the_last_miss_holds_no_try_up() {
 }
 
 #[test]
+fn no_wait_outlasts_the_patience_and_at_its_end_it_is_tried_once_more() {
+    // `started` has 15 seconds, whatever it is asked to wait for.
+    let history = missed(EffectName::Start, Some(300_000));
+    assert_eq!(planned(&history, 0, Stopping::No), Plan::Wait { for_ms: 15_000 });
+    assert!(matches!(
+        planned(&history, 15_000, Stopping::No),
+        Plan::Do {
+            effect: Effect::Start {
+                patience: StartPatience::LastTime,
+                ..
+            },
+            attempt: 2
+        }
+    ));
+    let mut history = missed(EffectName::Push, Some(3_600_000));
+    assert_eq!(planned(&history, 0, Stopping::No), Plan::Wait { for_ms: 599_000 });
+    assert!(matches!(
+        planned(&history, 599_000, Stopping::No),
+        Plan::Do { attempt: 2, .. }
+    ));
+    history.push(Event::Intended {
+        effect: EffectName::Push,
+        attempt: 2,
+        session: None,
+        at: 599_000,
+    });
+    let outcome = Outcome::Retry {
+        trouble: Trouble::Unreachable,
+        cause: String::new(),
+        after_ms: Some(3_600_000),
+        left: Left::default(),
+    };
+    history.push(ended(EffectName::Push, 2, outcome, 599_010));
+    assert_eq!(planned(&history, 599_010, Stopping::No), Plan::Wait { for_ms: 990 });
+    assert_eq!(
+        ending_of(planned(&history, 600_000, Stopping::No)).0,
+        Failure::ApiUnreachable
+    );
+}
+
+#[test]
 fn a_new_start_asks_at_once_whatever_the_last_one_was_asked_to_wait_for() {
     let mut history = missed(EffectName::Data, Some(45_000));
     history.push(Event::Booted { at: 1 });
