@@ -175,6 +175,11 @@ impl Forwarder {
         }
     }
 
+    /// Whether an answer was 410.
+    pub fn has_ended_elsewhere(&self) -> bool {
+        *self.shared().ended_elsewhere.borrow()
+    }
+
     /// Takes nothing more, sends what is there for as long as this, and has stopped when it returns: nothing is sent after it.
     pub async fn close(&self, within: Duration) {
         let deadline = Instant::now() + within;

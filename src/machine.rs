@@ -21,14 +21,14 @@ pub use effect::{
 pub use event::{Ack, Assignment, Event, Fact, Finding, Note, Outcome, Trouble};
 pub use failure::Failure;
 pub use plan::{
-    Archiving, CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, plan,
+    Archiving, CLAIM_PAUSE_MS, Exit, NoChanges, OnTerm, Plan, Policy, Situation, Stopping, backoff_ms, left_of, plan,
 };
 pub use state::{
     AgentReport, ArchiveEnd, Archived, Attempt, Boot, Checkout, Handover, Millis, MissingPart, PullRequest, Run, State,
     StateName, Tally, TokenFacts, Work,
 };
 pub use transition::{IllegalTransition, Refusal, transition};
-pub use verdict::{Ending, UnreadableVerdict, Verdict, VerdictKind, idempotency_key};
+pub use verdict::{Checking, Ending, UnreadableVerdict, Verdict, VerdictKind, idempotency_key};
 pub use work::{CommandEnd, CommandRun, Cut, Effort, Left, Next, Progress};
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Client;
 use url::Url;
@@ -19,7 +19,7 @@ use crate::config::Settings;
 use crate::driver::{AnswerLost, Call, Execute, Probe};
 use crate::forwarder::Forwarder;
 use crate::ids::{ApiUrl, BranchName, RepoPolicy, RepoUrl};
-use crate::machine::{Effect, Failure, Left, Millis, Note, Outcome, TokenFacts, Trouble};
+use crate::machine::{Effect, Failure, Left, Millis, Note, Outcome, TimeLeft, TokenFacts, Trouble};
 use crate::policy::{Bounds, Rules};
 use crate::redact::Redactor;
 use crate::sandbox::{self, InForce};
@@ -382,6 +382,10 @@ impl World {
             Effect::Start { .. } | Effect::Report { .. } | Effect::Archive { .. }
         ) {
             self.forwarder.start(|| self.api_of_boot(call), call.boot);
+            // Whichever answer said so: nothing more is done for a task that is nobody's any more.
+            if self.forwarder.has_ended_elsewhere() {
+                return Ok(Outcome::Superseded);
+            }
         }
         match effect {
             Effect::Start { patience, within_ms } => start::act(self, *patience, *within_ms, call).await,
@@ -451,6 +455,12 @@ fn retry(cause: impl AsRef<str>, after: Option<Duration>) -> Outcome {
     }
 }
 
+/// What is left, now, of the time that was planned then.
+fn time_from(planned: Instant, left: TimeLeft) -> Duration {
+    let passed = Millis::try_from(planned.elapsed().as_millis()).unwrap_or(Millis::MAX);
+    Duration::from_millis(u64::try_from(left.begun_after(passed)).unwrap_or(0))
+}
+
 fn lost(cause: impl AsRef<str>) -> AnswerLost {
     AnswerLost { cause: bounded(cause) }
 }
@@ -514,13 +524,14 @@ fn git_refusal(error: &GitError, refused: Failure, token: &TokenFacts) -> Outcom
         | GitError::NotFound { .. }
         | GitError::Redirected { .. }
         | GitError::Untrusted { .. }
+        | GitError::Refused { .. }
         | GitError::RemoteRejected { .. }
         | GitError::EmptyRepository
         | GitError::NoDefaultBranch
         | GitError::TooLarge { .. } => failed(refused, text),
-        GitError::Spawn { .. } | GitError::Damaged { .. } | GitError::Io { .. } | GitError::Other { .. } => {
-            failed(refused, text)
-        }
+        GitError::Other { .. } => failed(refused, text),
+        // Of this machine: nobody's branch protection or token is to be looked at for it.
+        GitError::Spawn { .. } | GitError::Damaged { .. } | GitError::Io { .. } => failed(Failure::Internal, text),
     }
 }
 
@@ -543,3 +554,37 @@ macro_rules! or_outcome {
     };
 }
 use or_outcome;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_this_machine_is_not_called_the_remotes() {
+        let token = TokenFacts {
+            sha256_prefix: String::new(),
+            expires_at_ms: Millis::MAX,
+        };
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let faults = [
+            GitError::Spawn {
+                program: "/usr/bin/git".into(),
+                source: gone(),
+            },
+            GitError::Damaged {
+                what: "no base".to_owned(),
+            },
+            GitError::Io {
+                what: "read",
+                path: "/state/git".into(),
+                source: gone(),
+            },
+        ];
+        for error in faults {
+            for refused in [Failure::PushRejected, Failure::CloneFailed] {
+                let outcome = git_refusal(&error, refused, &token);
+                assert_eq!(outcome, failed(Failure::Internal, error.to_string()));
+            }
+        }
+    }
+}

@@ -16,8 +16,11 @@ mod remote;
 mod token;
 pub mod tree;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::Permissions;
+use std::io::ErrorKind;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -253,7 +256,7 @@ fn clear_locks(dir: &Path, removed: &mut usize) -> Result<(), GitError> {
 fn entries(dir: &Path) -> Result<Vec<std::fs::DirEntry>, GitError> {
     let found = match std::fs::read_dir(dir) {
         Ok(found) => found,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(GitError::io("read the directory", dir)(error)),
     };
     found
@@ -287,6 +290,41 @@ fn sync(path: &Path) -> Result<(), GitError> {
     std::fs::File::open(path)
         .and_then(|file| file.sync_all())
         .map_err(GitError::io("sync", path))
+}
+
+/// How the directories begin in which something is made that is to be at `dir` once it is whole.
+fn partial_prefix(dir: &Path) -> OsString {
+    let path = dir.with_extension("partial-");
+    path.file_name().unwrap_or_default().to_owned()
+}
+
+/// Makes one, with a name of its own: a killed runner's git may still be writing into the one before.
+fn make_partial(dir: &Path, mode: u32) -> Result<PathBuf, GitError> {
+    let partial = tempfile::Builder::new()
+        .prefix(&partial_prefix(dir))
+        .permissions(Permissions::from_mode(mode))
+        .tempdir_in(parent(dir));
+    let partial = partial.map_err(GitError::io("create a directory in", parent(dir)))?;
+    Ok(partial.keep())
+}
+
+/// Removes all of them into which nobody writes.
+fn remove_partials(dir: &Path) -> Result<(), GitError> {
+    let prefix = partial_prefix(dir);
+    for entry in entries(parent(dir))? {
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(prefix.as_encoded_bytes())
+        {
+            match tree::remove(&entry.path()) {
+                // A killed runner's git still writes into it. It has a name of its own, so nobody has to wait.
+                Err(GitError::Io { source, .. }) if source.kind() == ErrorKind::DirectoryNotEmpty => {}
+                other => other?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The directory that names `path`.

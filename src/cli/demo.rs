@@ -86,7 +86,7 @@ async fn demo(
         token: Some(token),
         settings: settings.clone(),
     };
-    let exit = Box::pin(drive(local, redactor)).await?;
+    let exit = Box::pin(drive(local, Left::Behind, redactor)).await?;
     for pull in forge.pulls() {
         eprintln!(
             "\nThe pull request on the embedded forge:\n\n# {}\n\n{}",

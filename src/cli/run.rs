@@ -128,7 +128,7 @@ impl Run {
         let local = if self.resume { self.resumed()? } else { self.fresh()? };
         let (exit, settings) = on_runtime(async {
             let settings = local.settings.clone();
-            Ok((Box::pin(drive(local, redactor)).await?, settings))
+            Ok((Box::pin(drive(local, Left::ForLater, redactor)).await?, settings))
         })?;
         let exit = conclude(exit, &settings, Left::ForLater);
         Ok(exit.code())
@@ -163,10 +163,13 @@ impl Run {
     }
 
     fn resumed(self) -> Result<Local, CliError> {
-        let dir = match (&self.options.state_dir, &self.task_id) {
-            (Some(dir), _) => dir.clone(),
-            (None, Some(id)) => state_home(|name| std::env::var_os(name))?.join(id.as_str()),
-            (None, None) => newest_unfinished()?,
+        let home = || state_home(|name| std::env::var_os(name));
+        let dir = match (&self.options.state_dir, &self.task_id, &self.options.journal) {
+            (Some(dir), _, _) => dir.clone(),
+            (None, Some(id), _) => home()?.join(id.as_str()),
+            // A journal that is named says which task it is.
+            (None, None, Some(journal)) => home()?.join(journaled_id(journal)?.as_str()),
+            (None, None, None) => newest_unfinished()?,
         };
         let usage = |what: String| CliError::Usage {
             what,
@@ -176,9 +179,11 @@ impl Run {
             .map_err(|e| usage(format!("{} has no task to go on with: {e}", dir.display())))?;
         let data = TaskData::parse(&kept).map_err(|e| usage(format!("{}: {e}", dir.display())))?;
         let kept: Kept = serde_json::from_slice(&kept).map_err(|e| usage(format!("{}: {e}", dir.display())))?;
-        let id = match self.task_id {
-            Some(id) => id,
-            None => journaled_id(&dir.join("journal.db"))?,
+        let id = if let Some(id) = self.task_id {
+            id
+        } else {
+            let beside = dir.join("journal.db");
+            journaled_id(self.options.journal.as_ref().unwrap_or(&beside))?
         };
         let mut options = self.options;
         options.state_dir = Some(dir);
@@ -278,7 +283,7 @@ fn print_told(told: &Told) -> io::Result<()> {
 }
 
 /// Runs the task to its end.
-pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, CliError> {
+pub(super) async fn drive(local: Local, left: Left, redactor: &Redactor) -> Result<Exit, CliError> {
     let Local {
         id,
         data,
@@ -317,17 +322,9 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     opened.journal.watch(metrics.journal_watch());
     // Once the journal is ours: another run of this task does not lose its own.
     log_file::keep_in(&settings.state_dir);
-    let kept = Kept {
-        data: data.clone(),
-        agent: settings.options.agent,
-        agent_command: settings.options.agent_command.clone(),
-    };
-    let kept = serde_json::to_vec(&kept).map_err(|e| embedded(e.to_string()))?;
-    let file = settings.state_dir.join(TASK_FILE);
-    fs::write(&file, kept).map_err(|source| CliError::Output {
-        what: file.display().to_string(),
-        source,
-    })?;
+    if left == Left::ForLater {
+        keep_for_later(&data, &settings)?;
+    }
     api.add_task(&id, data, Mint::fixed(token, TOKEN_LIFETIME));
     let telemetry = Telemetry::new(watch::Sender::new(Status::starting()), metrics);
     let mut observers: Vec<Box<dyn Observe>> = vec![
@@ -362,6 +359,23 @@ pub(super) async fn drive(local: Local, redactor: &Redactor) -> Result<Exit, Cli
     let exit = exit?;
     tidy(exit, &settings);
     Ok(exit)
+}
+
+/// Keeps the task beside its journal.
+fn keep_for_later(data: &TaskData, settings: &Settings) -> Result<(), CliError> {
+    let kept = Kept {
+        data: data.clone(),
+        agent: settings.options.agent,
+        agent_command: settings.options.agent_command.clone(),
+    };
+    let file = settings.state_dir.join(TASK_FILE);
+    let written = serde_json::to_vec(&kept).map_err(io::Error::from);
+    written
+        .and_then(|kept| fs::write(&file, kept))
+        .map_err(|source| CliError::Output {
+            what: file.display().to_string(),
+            source,
+        })
 }
 
 /// Whether a task that is not finished can be gone on with.
@@ -401,8 +415,10 @@ pub(super) fn conclude(exit: Exit, settings: &Settings, left: Left) -> Exit {
             println!("{result}");
         }
     } else if exit.code() == 75 && left == Left::ForLater {
+        let elsewhere = settings.options.journal.as_ref();
+        let elsewhere = elsewhere.map_or_else(String::new, |journal| format!(" --journal {}", journal.display()));
         eprintln!(
-            "not finished; go on with: {program} run --resume --state-dir {}",
+            "not finished; go on with: {program} run --resume --state-dir {}{elsewhere}",
             settings.state_dir.display()
         );
     }

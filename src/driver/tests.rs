@@ -453,7 +453,8 @@ fn an_agent_that_is_cut_short_is_saved_and_one_whose_check_is_red_is_asked_once_
 #[test]
 fn a_task_that_was_ended_elsewhere_is_superseded_and_nothing_is_sent() {
     in_paused_time(async {
-        for calls_before in 0..8 {
+        // Each effect up to the pull request, which is the tenth.
+        for calls_before in 0..10 {
             let mut luck = vec![Luck::Good; calls_before];
             luck.push(Luck::Gone);
             let bench = Bench::new(World::lucky(luck));

@@ -182,6 +182,17 @@ pub struct TimeLeft {
     pub bound: Bound,
 }
 
+impl TimeLeft {
+    /// How long something may run that begins this long after it was planned. The task's time and the token's life go on while
+    /// its tree is laid; the time that it may run itself has not begun then.
+    pub fn begun_after(self, passed: Millis) -> Millis {
+        match self.bound {
+            Bound::AgentTimeout => self.ms,
+            Bound::TaskTimeout | Bound::TokenExpiry => self.ms.saturating_sub(passed).max(0),
+        }
+    }
+}
+
 /// What bounds a run in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr)]
 pub enum Bound {

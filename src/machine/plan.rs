@@ -9,7 +9,7 @@ use super::event::Ack;
 use super::failure::Failure;
 use super::state::{Millis, Run, State, Tally};
 use super::transition::in_turn;
-use super::verdict::{Ending, Verdict, VerdictKind};
+use super::verdict::{Checking, Ending, Verdict, VerdictKind};
 use super::work::Cut;
 use crate::ids::RepoUrl;
 use tree::Tended;
@@ -33,6 +33,9 @@ const BACKOFF_BASE_MS: Millis = 500;
 const BACKOFF_SLACK_MS: Millis = 3_000;
 /// No wait is longer, but for what the other side asks for.
 const BACKOFF_CAP_MS: Millis = 30_000;
+
+/// This long before a patience ends, what was to be waited for until after it is tried once more.
+const LAST_TRY_MS: Millis = 1_000;
 
 /// The settings that decide what is done next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,7 +220,7 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
         }
     }
     let Some(effect) = next_effect(run, state, situation, policy) else {
-        return Plan::Conclude(delivered(state));
+        return Plan::Conclude(delivered(state, policy));
     };
     let name = effect.name();
     let tally = run.tally(name);
@@ -230,10 +233,8 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
         }
     }
     if tally.misses > 0 {
-        let pause = pause_ms(run, name, tally);
-        let waited = since(situation.now, tally.last_at);
-        // A clock that was set back cannot make the wait any longer than it was to be.
-        let left = (pause - waited).clamp(0, pause);
+        let pause = left_of(pause_ms(run, name, tally), tally.last_at, situation.now);
+        let left = pause.min(time_for_waits(run, name, situation.now, policy));
         if left > 0 {
             return Plan::Wait { for_ms: left };
         }
@@ -255,10 +256,47 @@ fn since(now: Millis, then: Millis) -> Millis {
     now.saturating_sub(then).max(0)
 }
 
+/// How long an effect may be waited for before it is tried again: no longer than its patience lasts, whatever the other side
+/// asks for, and shortly before that ends it is tried once more.
+fn time_for_waits(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> Millis {
+    let tally = run.tally(effect);
+    match effect {
+        // The last time is after its patience.
+        EffectName::Start => START_PATIENCE_MS - since(now, tally.first_at),
+        EffectName::Data
+        | EffectName::Token
+        | EffectName::Clone
+        | EffectName::Push
+        | EffectName::PullRequest
+        | EffectName::Report => {
+            let begun = run.boot.at.max(tally.first_at);
+            let end = begun.saturating_add(policy.api_patience_ms);
+            let last_try = end.saturating_sub(LAST_TRY_MS);
+            let until = if tally.last_at < last_try { last_try } else { end };
+            until.saturating_sub(now)
+        }
+        // No other side asks for anything; the archive has a time of its own.
+        EffectName::Setup | EffectName::Agent | EffectName::Check | EffectName::Handover | EffectName::Archive => {
+            Millis::MAX
+        }
+    }
+}
+
+/// What is left of a pause that began at `from`. Nothing is where the clock was set back to before that: what comes after a
+/// wait is planned anew, so that the whole pause would be waited for again and again until the clock has caught up. The try
+/// that is made instead is by the new time, and so is the pause after it.
+pub fn left_of(pause: Millis, from: Millis, now: Millis) -> Millis {
+    if now < from {
+        return 0;
+    }
+    pause.saturating_sub(since(now, from)).max(0)
+}
+
 /// How a task ends of which all was delivered that there is.
-fn delivered(state: &State) -> Ending {
+fn delivered(state: &State, policy: &Policy) -> Ending {
     match state.cut() {
-        None => Ending::Completed,
+        None if policy.check && !state.is_checked() => Ending::Completed(Checking::Owed),
+        None => Ending::Completed(Checking::Settled),
         Some(cut) => Ending::Failed {
             failure: cut.failure,
             cause: cut.cause.clone(),
@@ -295,7 +333,7 @@ fn ending(run: &Run, state: &State, situation: Situation, policy: &Policy) -> Op
         && work.handover.head.is_none()
         && (cut.is_some() || policy.no_changes == NoChanges::Complete)
     {
-        return Some(delivered(state));
+        return Some(delivered(state, policy));
     }
     let nothing_to_save = |cut: &Cut| {
         let holds = tended.as_ref().is_none_or(Tended::may_hold_work);
@@ -454,11 +492,15 @@ fn unreachable(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> O
     let tally = run.tally(effect);
     let waited = since(now, run.boot.at.max(tally.first_at));
     (tally.misses > 0 && waited >= policy.api_patience_ms).then(|| {
-        let cause = format!(
+        let mut cause = format!(
             "{effect} was tried {} times, over {} s in this start.",
             tally.attempts,
             waited / 1000
         );
+        // It missed in this start, and nothing else was tried since.
+        if let Some(last) = run.last_miss.as_deref().filter(|last| !last.is_empty()) {
+            cause = format!("{cause} The last time: {last}");
+        }
         (Failure::ApiUnreachable, cause)
     })
 }

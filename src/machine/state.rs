@@ -274,6 +274,17 @@ impl State {
         }
     }
 
+    /// Whether the check was run on what the agent left, or was tried to be.
+    pub fn is_checked(&self) -> bool {
+        match self {
+            Self::Assigned | Self::Started | Self::DataFetched { .. } | Self::TokenIssued { .. } | Self::Reported => {
+                false
+            }
+            Self::Cloned { progress, .. } => progress.check.is_some(),
+            Self::AgentRan(work) | Self::Pushed(work) | Self::PrOpened { work, .. } => work.check.is_some(),
+        }
+    }
+
     /// What is on the remote: the branch and its head.
     pub fn pushed(&self) -> Option<(&BranchName, &CommitId)> {
         match self {
@@ -356,6 +367,8 @@ pub struct Run {
     pub open: Option<Attempt>,
     /// What has been tried, by effect.
     pub tallies: BTreeMap<EffectName, Tally>,
+    /// What was said of the last attempt that came to nothing, or whose answer was lost.
+    pub last_miss: Option<String>,
     /// What the task has to end with: known, and not yet the verdict.
     pub ending: Option<Ending>,
     /// Starts in a row that ended uncleanly and entered no new state.

@@ -279,6 +279,7 @@ fn end(run: &mut Run, effect: EffectName, attempt: u32, outcome: &Outcome, at: M
         } => {
             tally.misses += 1;
             tally.retry_after_ms = *after_ms;
+            run.last_miss = Some(cause.clone());
             match trouble {
                 Trouble::MintFailed => tally.mint_failures += 1,
                 Trouble::Claimed => tally.claims += 1,
@@ -520,7 +521,8 @@ fn may_conclude(run: &Run, kind: VerdictKind) -> Result<(), Refusal> {
 fn see(run: &mut Run, note: &Note, at: Millis) {
     match note {
         Note::Sandbox { .. } | Note::OutOfMemory { .. } | Note::PluginMissing(_) => {}
-        Note::AnswerLost { effect, .. } => {
+        Note::AnswerLost { effect, cause } => {
+            run.last_miss = Some(cause.clone());
             let tally = run.tallies.entry(*effect).or_default();
             tally.misses += 1;
             tally.last_at = at;

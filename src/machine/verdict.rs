@@ -28,7 +28,7 @@ pub enum VerdictKind {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
     /// Done: with a pull request, a branch or without changes, as the state says.
-    Completed,
+    Completed(Checking),
     /// Failed.
     Failed {
         /// Why.
@@ -40,6 +40,15 @@ pub enum Ending {
     },
     /// Ended elsewhere.
     Superseded,
+}
+
+/// Whether a change was put to the check that there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checking {
+    /// It was, or there is none.
+    Settled,
+    /// It was not: there was no time for it.
+    Owed,
 }
 
 /// The verdict as it is journaled and sent.
@@ -72,7 +81,7 @@ impl Verdict {
     /// Composes the verdict of a run. `journal_head` is the hash of the last row before the verdict's.
     pub fn compose(run: &Run, ending: &Ending, journal_head: &str) -> Self {
         let (kind, reason, message) = match ending {
-            Ending::Completed => (VerdictKind::Completed, None, completed_message(run)),
+            Ending::Completed(checking) => (VerdictKind::Completed, None, completed_message(run, *checking)),
             Ending::Failed { failure, cause, .. } => {
                 let cause = cut(cause, 4096);
                 (
@@ -121,13 +130,13 @@ impl Verdict {
     }
 }
 
-fn completed_message(run: &Run) -> String {
+fn completed_message(run: &Run, checking: Checking) -> String {
     match &run.state {
-        Some(State::PrOpened { work, pull_request }) => match unproven(work) {
+        Some(State::PrOpened { work, pull_request }) => match unproven(work, checking) {
             Some(why) => format!("Opened {} as a draft: {why}.", pull_request.url),
             None => format!("Opened {}", pull_request.url),
         },
-        Some(State::Pushed(work)) => match unproven(work) {
+        Some(State::Pushed(work)) => match unproven(work, checking) {
             Some(why) => format!("Pushed {}: {why}.", work.checkout.branch),
             None => format!("Pushed {}", work.checkout.branch),
         },
@@ -136,8 +145,14 @@ fn completed_message(run: &Run) -> String {
 }
 
 /// Why nobody knows that a change is good, where there is a check.
-fn unproven(work: &Work) -> Option<String> {
-    let check = work.check.as_ref().filter(|check| !check.passed())?;
+fn unproven(work: &Work, checking: Checking) -> Option<String> {
+    let Some(check) = &work.check else {
+        let unchecked = "the change is not checked (there was no time for it)".to_owned();
+        return (checking == Checking::Owed).then_some(unchecked);
+    };
+    if check.passed() {
+        return None;
+    }
     let what = if check.was_run() {
         "the check is red"
     } else {
@@ -182,7 +197,7 @@ fn details(run: &Run, ending: &Ending, message: &str, journal_head: &str) -> Val
     put("journalHead", json!(journal_head));
     let said = match ending {
         Ending::Failed { agent: Some(agent), .. } => Some(agent),
-        Ending::Completed | Ending::Failed { agent: None, .. } | Ending::Superseded => state.and_then(State::agent),
+        Ending::Completed(_) | Ending::Failed { agent: None, .. } | Ending::Superseded => state.and_then(State::agent),
     };
     // What attempts that came to nothing have taken is told, too.
     let effort = run.tally(EffectName::Agent).effort;
@@ -209,7 +224,7 @@ fn outcome(run: &Run, ending: &Ending) -> &'static str {
         (Some(State::Pushed(_)), _) => "branch",
         (
             _,
-            Ending::Completed
+            Ending::Completed(_)
             | Ending::Failed {
                 failure: Failure::NoChanges,
                 ..

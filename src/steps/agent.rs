@@ -5,12 +5,12 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::prompt::{self, Told};
 use super::sandboxed::{self, Beside, confinement, exposes_nothing, free, io_failure, not_started};
 use super::tree::Found;
-use super::{World, failed, lost, or_outcome, tree};
+use super::{World, failed, lost, or_outcome, time_from, tree};
 use crate::adapters::agent::{
     self, Agent, AgentKind, AgentReport as Said, Bounds, Claude, Conversation, Haste, MicroUsd, Order, Place,
     PrepareError, Seen, Standing, Start, Surroundings,
@@ -145,6 +145,7 @@ pub(super) async fn probe(world: &World, run: &AgentRun, call: &Call) -> Result<
 }
 
 pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Outcome, AnswerLost> {
+    let planned = Instant::now();
     // A change that could not be pushed any more is not paid for.
     or_outcome!(world.git_token(&run.task.repo, &run.token));
     let in_force = or_outcome!(world.sandbox_in_force().await);
@@ -174,7 +175,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     or_outcome!(tree::worked(world, run.anew));
     let bounds = Bounds {
         idle: Some(world.allowance.idle),
-        ..Bounds::new(Duration::from_millis(u64::try_from(run.time_left.ms).unwrap_or(0)))
+        ..Bounds::new(time_from(planned, run.time_left))
     };
     let mut stopping = call.stop.clone();
     let memory = Memory::of(&Membership::of_this_process());
@@ -201,6 +202,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
             forwarder.activity(activity);
         }
     };
+    let launched = Instant::now();
     let end = agent::run(
         kind,
         &launch,
@@ -234,7 +236,7 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
             });
             missing::told(world, end.judgement.report(), outcome)
         }
-        Err(error) => ending::not_run(&error, next(world, run)),
+        Err(error) => ending::not_run(&error, &bill, launched.elapsed(), next(world, run)),
     })
 }
 

@@ -1,9 +1,9 @@
 //! `setup` and `check`: the operator's commands in the working tree, in the agent's sandbox and with its environment.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use super::sandboxed::{self, Beside, free, not_started};
-use super::{World, bounded, failed, or_outcome, tree};
+use super::{World, bounded, failed, or_outcome, time_from, tree};
 use crate::adapters::agent::{Place, shell};
 use crate::adapters::command::{self, CommandEnded};
 use crate::driver::{AnswerLost, Call};
@@ -16,6 +16,7 @@ const OUTPUT_LIMIT: usize = 6 * 1024;
 
 /// Prepares a fresh tree. Where the command fails, no agent is paid.
 pub(super) async fn set_up(world: &World, at: &InTree, call: &Call) -> Result<Outcome, AnswerLost> {
+    let planned = Instant::now();
     let Some(command) = &world.commands.setup else {
         return Ok(failed(
             Failure::Internal,
@@ -24,7 +25,7 @@ pub(super) async fn set_up(world: &World, at: &InTree, call: &Call) -> Result<Ou
     };
     or_outcome!(free(world).await.map_err(|e| not_started(&e.to_string())));
     or_outcome!(tree::lay(world, &at.checkout, at.anew).await);
-    let ended = or_outcome!(run(world, command, "setup", at, call).await);
+    let ended = or_outcome!(run(world, command, "setup", at, planned, call).await);
     if ended.end == CommandEnd::Interrupted && world.on_term == OnTerm::Park {
         return Ok(Outcome::Parked(Left::default()));
     }
@@ -57,6 +58,7 @@ pub(super) async fn set_up(world: &World, at: &InTree, call: &Call) -> Result<Ou
 
 /// Checks the tree as the agent left it. That it cannot be done is an answer as well.
 pub(super) async fn check(world: &World, at: &InTree, call: &Call) -> Result<Outcome, AnswerLost> {
+    let planned = Instant::now();
     let none = |output: String| {
         Ok(Outcome::Done {
             fact: Fact::Checked(CommandRun {
@@ -72,7 +74,7 @@ pub(super) async fn check(world: &World, at: &InTree, call: &Call) -> Result<Out
     if let Err(error) = free(world).await {
         return none(error.to_string());
     }
-    let ended = match run(world, command, "check", at, call).await {
+    let ended = match run(world, command, "check", at, planned, call).await {
         Ok(ended) => ended,
         Err(Outcome::Failed { cause, .. } | Outcome::Retry { cause, .. }) => return none(cause),
         Err(outcome) => return Ok(outcome),
@@ -93,9 +95,16 @@ fn journaled(ended: &CommandEnded) -> CommandRun {
     }
 }
 
-async fn run(world: &World, command: &str, name: &str, at: &InTree, call: &Call) -> Result<CommandEnded, Outcome> {
+async fn run(
+    world: &World,
+    command: &str,
+    name: &str,
+    at: &InTree,
+    planned: Instant,
+    call: &Call,
+) -> Result<CommandEnded, Outcome> {
     let launch = launch(world, command, name, call).await?;
-    let within = Duration::from_millis(u64::try_from(at.time_left.ms).unwrap_or(0));
+    let within = time_from(planned, at.time_left);
     let mut told = call.stop.clone();
     let stop = async {
         if told.wait_for(|stopping| *stopping != Stopping::No).await.is_err() {

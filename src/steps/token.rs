@@ -1,20 +1,27 @@
 //! `token`: asked for until the server gives it, once; sealed before anyone is told; never asked for again.
 
-use super::{World, api_refusal, failed, seal_refusal};
+use super::{World, api_refusal, failed, lost, seal_refusal};
 use crate::adapters::api::{ApiError, ConflictKind};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::driver::{AnswerLost, Call, Probe};
 use crate::machine::{Fact, Failure, Left, Outcome, TokenHistory, Trouble};
-use crate::seal::Sealed;
+use crate::seal::{SealError, Sealed};
 
 /// A sealed token answers for itself. Without one the server is the arbiter: it is asked again.
 pub(super) fn probe(world: &World) -> Probe {
-    match world.seal.recover() {
-        Ok(Some(sealed)) => {
-            world.redactor.add(&sealed.token);
-            Probe::Ended(done(&sealed))
-        }
-        Ok(None) | Err(_) => Probe::NotDone(Left::default()),
+    let recovered = world.seal.recover();
+    if let Ok(Some(sealed)) = &recovered {
+        world.redactor.add(&sealed.token);
+    }
+    found(recovered)
+}
+
+fn found(recovered: Result<Option<Sealed>, SealError>) -> Probe {
+    match recovered {
+        Ok(Some(sealed)) => Probe::Ended(done(&sealed)),
+        Ok(None) => Probe::NotDone(Left::default()),
+        // The token was given: the server would answer no more than that, and the way out would be hidden.
+        Err(error) => Probe::Ended(seal_refusal(&error)),
     }
 }
 
@@ -66,6 +73,9 @@ fn refusal(error: &ApiError, history: TokenHistory) -> Result<Outcome, AnswerLos
             after_ms: None,
             left: Left::default(),
         }),
+        // 503 comes before the mark, and 429 before all. After any other the token may have been given, as after an answer
+        // that never came.
+        ApiError::Retryable { status, .. } if !matches!(status, 429 | 503) => Err(lost(text)),
         // A 200 that cannot be read was the one time that the token was given.
         ApiError::TooLarge { .. } | ApiError::Malformed { .. } => Ok(failed(Failure::TokenAmbiguous, text)),
         ApiError::NotSent(_)
@@ -76,5 +86,48 @@ fn refusal(error: &ApiError, history: TokenHistory) -> Result<Outcome, AnswerLos
         | ApiError::Unauthorized { .. }
         | ApiError::Retryable { .. }
         | ApiError::Refused { .. } => api_refusal(error, Failure::TokenMintFailed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::api::ErrorText;
+
+    fn answered(status: u16) -> ApiError {
+        ApiError::Retryable {
+            status,
+            retry_after: None,
+            text: ErrorText::default(),
+        }
+    }
+
+    #[test]
+    fn an_answer_after_which_the_token_may_be_given_is_a_lost_one() {
+        for status in [408, 500, 501, 504, 507] {
+            let heard = refusal(&answered(status), TokenHistory::NeverAsked);
+            assert!(heard.is_err(), "{status}: {heard:?}");
+        }
+        for status in [429, 503] {
+            let heard = refusal(&answered(status), TokenHistory::NeverAsked).unwrap();
+            let asked_again = matches!(
+                heard,
+                Outcome::Retry {
+                    trouble: Trouble::Unreachable,
+                    ..
+                }
+            );
+            assert!(asked_again, "{status}: {heard:?}");
+        }
+    }
+
+    #[test]
+    fn a_seal_that_cannot_be_read_is_not_asked_past() {
+        let unreadable = found(Err(SealError::Unreadable("/run/runner/token.json".into())));
+        let Probe::Ended(Outcome::Failed { failure, cause, .. }) = unreadable else {
+            panic!("the token would be asked for again");
+        };
+        assert_eq!(failure, Failure::TokenLost);
+        assert!(cause.contains("/run/runner/token.json"), "{cause}");
     }
 }

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use runner::embedded::faults::{Endpoint, Fault, Times};
+use runner::embedded::faults::{Ending, Endpoint, Fault, Times};
 use runner::embedded::task_api::{Counts, Mint};
 use runner::secret::Secret;
 use runner::task::TaskData;
@@ -280,6 +280,33 @@ async fn an_agent_whose_task_was_ended_elsewhere_is_stopped_and_nothing_of_it_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_ended_elsewhere_while_its_change_is_checked_is_not_pushed() {
+    let faults = once(Endpoint::Events, says(410, "task is already terminal"));
+    let mut trial = Trial::faulty(&faults).await;
+    // What it says at its end is on its way when the check begins.
+    let agent = TALKING_AGENT.replace("exec sleep 1000", "true");
+    trial.bench = trial
+        .bench
+        .with("RUNNER_AGENT_COMMAND", &agent)
+        .with("RUNNER_CHECK_COMMAND", "until [ -e ../tmp/go ]; do sleep 0.02; done");
+    let mut serving = trial.bench.start();
+    serving.assign(&trial.outside.assignment()).await;
+    until("it is told", &serving, || {
+        let calls = trial.outside.api.calls(Endpoint::Events);
+        calls.iter().any(|call| call.ending == Ending::Answered(410))
+    })
+    .await;
+    assert!(trial.bench.rows("outcome", Some("check")).is_empty(), "too late");
+    std::fs::write(trial.bench.path("workspace/tmp/go"), "").unwrap();
+    assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
+    assert!(trial.outside.branch().await.is_none());
+    assert!(trial.outside.forge.pulls().is_empty());
+    assert_eq!(trial.asked(Endpoint::Verdict), 0);
+    let verdict = &trial.bench.rows("verdict", None)[0];
+    assert_eq!(verdict["body"]["event"], "superseded", "{verdict}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_api_hears_what_the_agent_does_and_each_state_and_nothing_after_the_verdict() {
     let mut trial = Trial::new().await;
     let agent = TALKING_AGENT.replace("exec sleep 1000", "true");
@@ -320,10 +347,12 @@ async fn a_task_that_was_ended_elsewhere_is_superseded_and_nothing_is_sent() {
     }
 }
 
-/// The runner hears of it with its report, which is all that it sends by then.
+/// No other answer says it: the runner hears of it with its report.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_was_ended_while_the_agent_ran_ends_with_0_and_its_report_is_not_sent_again() {
     let trial = Trial::with(&[("RUNNER_AGENT_COMMAND", WAITING_AGENT)]).await;
+    let faults = &trial.outside.faults;
+    faults.inject(Endpoint::Progress, Fault::Status(400), Times::Always);
     let mut serving = trial.bench.start();
     serving.assign(&trial.outside.assignment()).await;
     trial.bench.agent_is_there(&serving).await;

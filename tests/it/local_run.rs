@@ -389,6 +389,69 @@ async fn killed_while_the_agent_runs_the_task_is_gone_on_with_by_resume() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_journal_is_elsewhere_is_gone_on_with_by_that_journal() {
+    let person = Person::new();
+    person.repository();
+    let journal = person.path("work/elsewhere.db");
+    let by_variable = |command: &mut Command| {
+        command.env("RUNNER_JOURNAL", &journal);
+    };
+    for (task, by_flag) in [("t-1", false), ("t-2", true)] {
+        let mut command = person.command(&["run", "--repo", "repo", "--task", "Make a change", "--task-id", task]);
+        command.args([
+            "--agent",
+            "command",
+            "--agent-command",
+            WAITING_AGENT,
+            "--on-term",
+            "park",
+        ]);
+        if by_flag {
+            fs::remove_file(&journal).unwrap();
+            command.arg("--journal").arg(&journal);
+        } else {
+            by_variable(&mut command);
+        }
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut running = Serving::spawn(command);
+        let agent_home = person.state(task).join("workspace/home");
+        until("the agent is at work", &running, || agent_home.join("there").exists()).await;
+        running.signal(nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(running.wait().await.code(), Some(75), "{}", running.log());
+        fs::write(agent_home.join("go"), "").unwrap();
+        // As it is told to a person.
+        let log = running.whole_log().await;
+        let told = log.lines().find_map(|line| line.split_once("go on with: ")).unwrap().1;
+        let arguments: Vec<&str> = told.split(' ').skip(1).collect();
+        let arguments = if by_flag { arguments } else { vec!["run", "--resume"] };
+        let mut command = person.command(&arguments);
+        if !by_flag {
+            by_variable(&mut command);
+        }
+        let said = said(&mut command);
+        assert_eq!(said.code, Some(0), "{arguments:?}: {}", said.stderr);
+        assert_eq!(said.stdout, format!("runner/{task}\n"), "{}", said.stderr);
+    }
+}
+
+/// Its task API, its repository and its forge were in the process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_that_was_killed_is_no_task_to_go_on_with() {
+    let person = Person::new();
+    let mut command = person.command(&["demo", "--agent", "command", "--agent-command", WAITING_AGENT]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Serving::spawn(command);
+    let demo = || Some(fs::read_dir(person.state("")).ok()?.next()?.unwrap().path());
+    let there = || demo().is_some_and(|demo| demo.join("workspace/home/there").exists());
+    until("the agent is at work", &running, there).await;
+    running.kill().await;
+    let said = person.says(&["run", "--resume"]);
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    assert!(said.stderr.contains("is unfinished"), "{}", said.stderr);
+    fs::write(demo().unwrap().join("workspace/home/go"), "").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_a_seal_key_a_run_goes_on_by_that_key_alone_and_leaves_nothing_sealed() {
     let person = Person::new();
     let repo = person.repository();

@@ -4,7 +4,7 @@ use super::effect::{Effect, EffectName, runner_name};
 use super::event::Left;
 use super::state::Run;
 use super::verdict::{Ending, VerdictKind};
-use crate::machine::{Millis, Stopping, backoff_ms};
+use crate::machine::{Millis, Stopping, backoff_ms, left_of};
 
 /// The settings that decide what is done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +124,7 @@ fn in_time(run: &Run, situation: Situation, policy: Policy, effect: EffectName) 
     }
     let seed = run.assignment.as_ref().map_or("", |assignment| assignment.id.as_str());
     let pause = backoff_ms(tally.misses, &format!("{seed}/{effect}")).max(tally.retry_after_ms.unwrap_or(0));
-    // Clocks jump: what would be waited for longer than the pause itself is waited for no longer than that.
-    let left = (tally.last_at + pause - situation.now).min(pause);
+    let left = left_of(pause, tally.last_at, situation.now);
     (left > 0).then_some(Plan::Wait { for_ms: left })
 }
 

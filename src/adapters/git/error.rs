@@ -60,9 +60,17 @@ pub enum GitError {
         /// git's words.
         detail: String,
     },
-    /// 5xx and 429: what was sent may have been done.
+    /// 408, 429 and 5xx: what was sent may have been done, and may be taken the next time.
     #[error("the repository's host answered {status}: {detail}")]
     Server {
+        /// The HTTP status.
+        status: u16,
+        /// git's words.
+        detail: String,
+    },
+    /// Any other status, a 413 of a proxy for one: the same again is answered the same.
+    #[error("the repository's host answered {status}: {detail}")]
+    Refused {
         /// The HTTP status.
         status: u16,
         /// git's words.
@@ -196,7 +204,8 @@ impl GitError {
                 403 => Self::Forbidden { detail },
                 404 | 410 => Self::NotFound { detail },
                 300..=399 => Self::Redirected { status },
-                _ => Self::Server { status, detail },
+                408 | 429 | 500..=599 => Self::Server { status, detail },
+                _ => Self::Refused { status, detail },
             };
         }
         if says(&["SSL certificate", "server certificate", "certificate verif"]) {
@@ -299,6 +308,20 @@ mod tests {
             GitError::DiskFull { .. }
         ));
         assert!(matches!(cause("fatal: what?"), GitError::Other { exit: Some(128), .. }));
+    }
+
+    #[test]
+    fn a_status_that_passes_is_told_from_one_that_is_final() {
+        let answered = |status: u16| cause(&format!("error: RPC failed; HTTP {status} curl 22 The requested URL"));
+        for status in [408, 429, 500, 502, 503, 504, 507] {
+            let error = answered(status);
+            assert!(matches!(error, GitError::Server { .. }), "{error:?}");
+        }
+        for status in [400, 402, 409, 411, 413, 422, 431, 451] {
+            let error = answered(status);
+            assert!(!matches!(error, GitError::Server { .. }), "{error:?}");
+            assert!(error.to_string().contains(&format!("answered {status}")), "{error}");
+        }
     }
 
     #[test]

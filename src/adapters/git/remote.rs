@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::command::Call;
 use super::error::GitError;
-use super::{BASE, BEFORE, PrivateRepository, REMOTE_BRANCHES, TARGET, entries, parent, sync, sync_tree, tree};
+use super::{
+    BASE, BEFORE, PrivateRepository, REMOTE_BRANCHES, TARGET, make_partial, parent, remove_partials, sync, sync_tree,
+    tree,
+};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::ids::{BranchName, CommitId, GitRef, RepoUrl};
 use crate::secret::Secret;
@@ -112,7 +114,8 @@ impl PrivateRepository {
         base: Option<&GitRef>,
         branch: &BranchName,
     ) -> Result<Cloned, GitError> {
-        self.remove_leftovers()?;
+        remove_partials(&self.dir)?;
+        tree::remove(&self.dir)?;
         let refs = self.ls_remote(url, token).await?;
         if refs.refs.is_empty() {
             return Err(GitError::EmptyRepository);
@@ -125,12 +128,7 @@ impl PrivateRepository {
             });
         }
         let (target, base_of) = resolve(&refs, base)?;
-        // A name of its own: a killed runner's git may still be writing into the one before.
-        let partial = tempfile::Builder::new()
-            .prefix(&self.partial_prefix())
-            .tempdir_in(parent(&self.dir))
-            .map_err(GitError::io("create a directory in", parent(&self.dir)))?
-            .keep();
+        let partial = make_partial(&self.dir, 0o700)?;
         let format = match refs.refs.values().next().map(|id| id.as_str().len()) {
             Some(64) => "--object-format=sha256",
             Some(_) | None => "--object-format=sha1",
@@ -246,31 +244,6 @@ impl PrivateRepository {
             ..Call::local("fetch", dir, args)
         };
         self.git.output(call).await.map(drop)
-    }
-
-    /// How the directories of unfinished clones begin.
-    fn partial_prefix(&self) -> OsString {
-        let path = self.dir.with_extension("partial-");
-        path.file_name().unwrap_or_default().to_owned()
-    }
-
-    /// Removes the repository, and every unfinished one beside it that nobody writes into.
-    fn remove_leftovers(&self) -> Result<(), GitError> {
-        let prefix = self.partial_prefix();
-        for entry in entries(parent(&self.dir))? {
-            if entry
-                .file_name()
-                .as_encoded_bytes()
-                .starts_with(prefix.as_encoded_bytes())
-            {
-                match tree::remove(&entry.path()) {
-                    // A killed runner's git still writes into it. It has a name of its own, so nobody has to wait.
-                    Err(GitError::Io { source, .. }) if source.kind() == ErrorKind::DirectoryNotEmpty => {}
-                    other => other?,
-                }
-            }
-        }
-        tree::remove(&self.dir)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::command::Call;
 use super::error::GitError;
-use super::{Author, PrivateRepository, REMOTE_BRANCHES};
+use super::{Author, PrivateRepository, REMOTE_BRANCHES, make_partial, remove_partials};
 use crate::crash::{self, CrashPoint, Inside};
 use crate::ids::{BranchName, CommitId};
 
@@ -20,8 +20,9 @@ pub async fn lay_tree(
     branch: &BranchName,
     author: &Author,
 ) -> Result<(), GitError> {
-    let partial = workspace_repo.with_extension("partial");
-    remove(&partial)?;
+    remove_partials(workspace_repo)?;
+    // As git would make it: less what the umask takes.
+    let partial = make_partial(workspace_repo, 0o777)?;
     let git_dir = partial.join(".git");
     let format = match base.as_str().len() {
         64 => "--object-format=sha256",

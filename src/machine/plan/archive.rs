@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Archiving, BACKOFF_SLACK_MS, Plan, Policy, Situation, Stopping, pause_ms, since};
+use super::{Archiving, BACKOFF_SLACK_MS, Plan, Policy, Situation, Stopping, left_of, pause_ms, since};
 use crate::machine::effect::{ArchivePatience, Effect, EffectName};
 use crate::machine::state::{Millis, Run};
 
@@ -30,9 +30,8 @@ pub(super) fn plan(run: &Run, situation: Situation, policy: &Policy) -> Option<P
     let left = PATIENCE_MS - since(situation.now, begun);
     if tally.misses > 0 {
         let pause = pause_ms(run, EffectName::Archive, tally);
-        let waited = since(situation.now, tally.last_at);
         // Asked to wait for longer than there is time, it is tried once more at the end of it.
-        let wait = (pause - waited).clamp(0, pause).min(left);
+        let wait = left_of(pause, tally.last_at, situation.now).min(left);
         if wait > 0 {
             return Some(Plan::Wait { for_ms: wait });
         }

@@ -93,8 +93,14 @@ fn unchanged() -> Told {
     told.then(EffectName::Handover, done(EffectName::Handover, Changed::No))
 }
 
+/// Where there is no check.
+fn unchecked(mut told: Told) -> Told {
+    told.policy.check = false;
+    told
+}
+
 fn pushed() -> Told {
-    let told = Told::cloned().then(EffectName::Agent, said("done"));
+    let told = unchecked(Told::cloned()).then(EffectName::Agent, said("done"));
     told.done(EffectName::Handover).done(EffectName::Push)
 }
 
@@ -120,7 +126,7 @@ fn a_process_exits_by_what_it_was_told_itself_and_a_later_one_has_nothing_to_do(
         let mut run = fold(&[Event::Booted { at: 0 }, Event::Booted { at: 0 }]).unwrap();
         run.state = Some(State::Reported);
         run.acknowledged = ack;
-        let verdict = Verdict::compose(&run, &Ending::Completed, "");
+        let verdict = Verdict::compose(&run, &Ending::Completed(Checking::Settled), "");
         run.verdict = Some(Arc::new(Verdict { kind, ..verdict }));
         plan(&run, at(0), &policy())
     };
@@ -204,7 +210,7 @@ fn an_agent_that_changed_nothing_has_failed_unless_that_counts_as_done() {
     );
     assert_eq!(told.details()["outcome"], "no_changes");
     told.policy.no_changes = NoChanges::Complete;
-    assert_eq!(told.ending(), Ending::Completed);
+    assert!(matches!(told.ending(), Ending::Completed(_)));
     assert_eq!(told.details()["outcome"], "no_changes");
     assert_eq!(
         told.verdict().message,
@@ -298,14 +304,31 @@ fn a_start_that_got_nowhere_five_times_says_so_once_and_where() {
 #[test]
 fn a_pull_request_is_where_a_forge_is_and_a_branch_is_the_end_elsewhere() {
     assert_eq!(pushed().next().name(), EffectName::PullRequest);
-    let told = Told::cloned().local().then(EffectName::Agent, said("done"));
+    let told = unchecked(Told::cloned().local()).then(EffectName::Agent, said("done"));
     let told = told.done(EffectName::Handover).done(EffectName::Push);
-    assert_eq!(told.ending(), Ending::Completed);
+    assert_eq!(told.ending(), Ending::Completed(Checking::Settled));
     assert_eq!(told.verdict().message, "Pushed runner/t-1");
     assert_eq!(told.details()["outcome"], "branch");
     let opened = pushed().done(EffectName::PullRequest);
     assert_eq!(opened.verdict().message, "Opened http://127.0.0.1:1/o/r/pull/1");
     assert_eq!(opened.details()["outcome"], "pull_request");
+}
+
+/// Told to stop, or out of time, between the agent and the check.
+#[test]
+fn a_change_that_the_check_was_not_run_on_is_said_to_be_unchecked() {
+    let pushed = |told: Told| {
+        let told = told.then(EffectName::Agent, said("done"));
+        told.done(EffectName::Handover).done(EffectName::Push)
+    };
+    assert_eq!(
+        pushed(Told::cloned()).done(EffectName::PullRequest).verdict().message,
+        "Opened http://127.0.0.1:1/o/r/pull/1 as a draft: the change is not checked (there was no time for it)."
+    );
+    assert_eq!(
+        pushed(Told::cloned().local()).verdict().message,
+        "Pushed runner/t-1: the change is not checked (there was no time for it)."
+    );
 }
 
 #[test]

@@ -73,10 +73,78 @@ fn what_the_other_side_asks_for_is_waited_to_the_millisecond() {
         planned(&history, 45_000, Stopping::No),
         Plan::Do { attempt: 2, .. }
     ));
+}
+
+/// Every wait is planned anew after it: one that does not get shorter never ends.
+#[test]
+fn a_clock_that_is_set_back_before_the_last_miss_holds_no_try_up() {
+    for set_back_by in [7, 3_600_000] {
+        for effect in [EffectName::Data, EffectName::Push, EffectName::Report] {
+            let history = missed(effect, Some(45_000));
+            let (mut now, mut waited) = (-set_back_by, 0);
+            while let Plan::Wait { for_ms } = planned(&history, now, Stopping::No) {
+                now += for_ms;
+                waited += for_ms;
+                assert!(waited <= 45_000, "{effect}: {waited} ms, and no end");
+            }
+            // What is heard of the try is by the new time, and so is the next wait.
+            let mut history = history;
+            history.push(Event::Intended {
+                effect,
+                attempt: 2,
+                session: None,
+                at: now,
+            });
+            history.push(ended(effect, 2, retry(Trouble::Unreachable), now));
+            let Plan::Wait { for_ms } = planned(&history, now, Stopping::No) else {
+                panic!("{effect}: a miss is waited for");
+            };
+            assert!(matches!(
+                planned(&history, now + for_ms, Stopping::No),
+                Plan::Do { attempt: 3, .. }
+            ));
+        }
+    }
+}
+
+#[test]
+fn no_wait_outlasts_the_patience_and_at_its_end_it_is_tried_once_more() {
+    // `started` has 15 seconds, whatever it is asked to wait for.
+    let history = missed(EffectName::Start, Some(300_000));
+    assert_eq!(planned(&history, 0, Stopping::No), Plan::Wait { for_ms: 15_000 });
+    assert!(matches!(
+        planned(&history, 15_000, Stopping::No),
+        Plan::Do {
+            effect: Effect::Start {
+                patience: StartPatience::LastTime,
+                ..
+            },
+            attempt: 2
+        }
+    ));
+    let mut history = missed(EffectName::Push, Some(3_600_000));
+    assert_eq!(planned(&history, 0, Stopping::No), Plan::Wait { for_ms: 599_000 });
+    assert!(matches!(
+        planned(&history, 599_000, Stopping::No),
+        Plan::Do { attempt: 2, .. }
+    ));
+    history.push(Event::Intended {
+        effect: EffectName::Push,
+        attempt: 2,
+        session: None,
+        at: 599_000,
+    });
+    let outcome = Outcome::Retry {
+        trouble: Trouble::Unreachable,
+        cause: String::new(),
+        after_ms: Some(3_600_000),
+        left: Left::default(),
+    };
+    history.push(ended(EffectName::Push, 2, outcome, 599_010));
+    assert_eq!(planned(&history, 599_010, Stopping::No), Plan::Wait { for_ms: 990 });
     assert_eq!(
-        planned(&history, -7, Stopping::No),
-        Plan::Wait { for_ms: 45_000 },
-        "a clock that was set back makes no wait longer"
+        ending_of(planned(&history, 600_000, Stopping::No)).0,
+        Failure::ApiUnreachable
     );
 }
 
@@ -135,6 +203,34 @@ fn the_patience_with_an_api_ends_at_its_last_millisecond_and_counts_from_this_st
         assert!(matches!(given_up, Plan::GiveUp { attempt: 2, .. }), "{given_up:?}");
         assert_eq!(ending_of(given_up).0, Failure::ApiUnreachable);
     }
+}
+
+#[test]
+fn where_the_patience_ends_what_was_answered_last_is_said() {
+    let mut history = up_to(EffectName::Push);
+    history.push(ended(EffectName::Push, 1, retry(Trouble::Unreachable), 0));
+    let said = |history: &[Event]| ending_of(planned(history, 600_000, Stopping::No)).1;
+    assert_eq!(
+        said(&history),
+        "push was tried 1 times, over 600 s in this start. The last time: no"
+    );
+    history.push(Event::Intended {
+        effect: EffectName::Push,
+        attempt: 2,
+        session: None,
+        at: 1,
+    });
+    history.push(Event::Noted {
+        note: Note::AnswerLost {
+            effect: EffectName::Push,
+            cause: "the line was cut".to_owned(),
+        },
+        at: 2,
+    });
+    assert_eq!(
+        said(&history),
+        "push was tried 2 times, over 600 s in this start. The last time: the line was cut"
+    );
 }
 
 #[test]

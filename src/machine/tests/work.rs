@@ -131,6 +131,17 @@ fn the_nearest_of_three_bounds_is_the_agents_time() {
     assert_eq!(left(None, 0, expiry - 220_000), (Bound::TokenExpiry, 100_000));
 }
 
+/// A large repository takes minutes to lay.
+#[test]
+fn the_time_of_the_task_and_of_the_token_goes_on_while_the_tree_is_laid() {
+    let begun_after = |bound, passed| TimeLeft { ms: 300_000, bound }.begun_after(passed);
+    for bound in [Bound::TaskTimeout, Bound::TokenExpiry] {
+        assert_eq!(begun_after(bound, 120_000), 180_000);
+        assert_eq!(begun_after(bound, 300_001), 0);
+    }
+    assert_eq!(begun_after(Bound::AgentTimeout, 120_000), 300_000);
+}
+
 #[test]
 fn an_agent_that_has_used_up_a_bound_is_not_started_again_and_is_cut_by_its_name() {
     let lost = |left| Outcome::Retry {

@@ -25,6 +25,16 @@ impl Bill {
         }
     }
 
+    /// A first attempt's.
+    #[cfg(test)]
+    pub(super) fn counted(spent: Spent) -> Self {
+        Self {
+            earlier: MicroUsd::default(),
+            counted: Some(spent),
+            said_is_a_sum: false,
+        }
+    }
+
     /// As it was counted, but where an answer did not say what it used, no less than the agent says.
     fn cost(&self, said: &Said) -> Option<MicroUsd> {
         let said = said.cost_usd.map(|cost| {

@@ -53,8 +53,8 @@ pub(super) struct Attempt<'a> {
     pub(super) on_term: OnTerm,
 }
 
-/// What a run that has no end to judge means.
-pub(super) fn not_run(error: &RunError, next: Next) -> Outcome {
+/// What a run that has no end to judge means. What it took is known by its bill and by how long it was waited for.
+pub(super) fn not_run(error: &RunError, bill: &Bill, ran: Duration, next: Next) -> Outcome {
     match error {
         RunError::Transcript { path, source } => io_failure(path, source),
         // It may have begun before its supervisor was lost.
@@ -63,8 +63,8 @@ pub(super) fn not_run(error: &RunError, next: Next) -> Outcome {
             cause: bounded(format!("the agent could not be started, or was lost: {error}")),
             after_ms: None,
             left: Left {
+                effort: bill.effort(&Said::default(), ran),
                 next,
-                ..Left::default()
             },
         },
     }
@@ -254,5 +254,33 @@ fn reported(said: &Said, ended: &Ended, bill: &Bill) -> AgentReport {
         model: said.model.as_deref().map(|name| cut(name, 200)),
         missing_parts: Vec::new(),
         effort: bill.effort(said, ran),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::model::Spent;
+    use crate::process::LaunchError;
+
+    #[test]
+    fn an_agent_that_was_lost_has_taken_what_was_counted_and_the_time_that_it_had() {
+        let spent = Spent {
+            requests: 3,
+            cost_micro_usd: MicroUsd::from_micros(1_500_000),
+            ..Spent::default()
+        };
+        let bill = Bill::counted(spent);
+        let lost = RunError::Launch(LaunchError::SupervisorLost {
+            status: "signal 9".to_owned(),
+        });
+        let outcome = not_run(&lost, &bill, Duration::from_secs(90), Next::GoOn);
+        let Outcome::Retry { left, .. } = outcome else {
+            panic!("{outcome:?}");
+        };
+        assert_eq!(
+            (left.effort.ran_ms, left.effort.cost_micro_usd),
+            (90_000, Some(1_500_000))
+        );
     }
 }

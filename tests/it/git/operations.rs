@@ -224,25 +224,55 @@ async fn what_a_killed_clone_leaves_is_thrown_away() {
 #[tokio::test]
 async fn a_clone_does_not_wait_for_what_a_killed_git_still_writes() {
     let world = World::new().await;
-    let (state, over) = (world.root().join("state"), Arc::new(AtomicBool::new(false)));
-    let writer = std::thread::spawn({
-        let over = Arc::clone(&over);
-        move || {
-            for number in 0_u32.. {
-                if over.load(Ordering::Relaxed) {
-                    return;
-                }
-                // They fail while the directory is away: what counts is that it is never empty for long.
-                let _ = std::fs::create_dir(state.join("git.partial-dead"));
-                let _ = std::fs::write(state.join(format!("git.partial-dead/{}", number % 64)), "");
-            }
-        }
-    });
+    let writing = Writing::into(&world.root().join("state"), &["git.partial-dead"]);
     for _ in 0..5 {
         assert_eq!(world.cloned().await.base, world.main);
     }
-    over.store(true, Ordering::Relaxed);
-    writer.join().unwrap();
+    writing.ends();
+}
+
+#[tokio::test]
+async fn a_tree_is_laid_while_a_killed_git_still_writes_into_an_unfinished_one() {
+    let world = World::laid().await;
+    let writing = Writing::into(&world.root().join("workspace"), &["repo.partial", "repo.partial-dead"]);
+    for _ in 0..5 {
+        world.lay().await;
+        assert!(git_in(&world.repo(), &["status", "--porcelain"]).is_empty());
+    }
+    writing.ends();
+}
+
+/// What a killed runner's git writes into directories that nobody wants any more.
+struct Writing {
+    over: Arc<AtomicBool>,
+    writer: std::thread::JoinHandle<()>,
+}
+
+impl Writing {
+    fn into(parent: &Path, names: &'static [&str]) -> Self {
+        let (parent, over) = (parent.to_owned(), Arc::new(AtomicBool::new(false)));
+        let writer = std::thread::spawn({
+            let over = Arc::clone(&over);
+            move || {
+                for number in 0_u32.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    for name in names {
+                        // They fail while the directory is away: what counts is that it is never empty for long.
+                        let _ = std::fs::create_dir(parent.join(name));
+                        let _ = std::fs::write(parent.join(name).join(format!("{}", number % 64)), "");
+                    }
+                }
+            }
+        });
+        Self { over, writer }
+    }
+
+    fn ends(self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.writer.join().unwrap();
+    }
 }
 
 #[tokio::test]
@@ -317,7 +347,7 @@ async fn a_tree_is_laid_over_whatever_is_there() {
     std::fs::create_dir(&outside).unwrap();
     std::fs::write(outside.join("keep"), "").unwrap();
     std::os::unix::fs::symlink(&outside, world.repo()).unwrap();
-    std::os::unix::fs::symlink(&outside, world.root().join("workspace/repo.partial")).unwrap();
+    std::os::unix::fs::symlink(&outside, world.root().join("workspace/repo.partial-dead")).unwrap();
     world.lay().await;
     assert!(!world.repo().is_symlink());
     assert!(outside.join("keep").exists());

@@ -88,7 +88,7 @@ impl View {
             state: run.state_name().map(|name| name.to_string()),
             open: run.open.map(|open| (open.effect.to_string(), open.number)),
             ended: run.ending.as_ref().map(|ending| match ending {
-                Ending::Completed => "completed",
+                Ending::Completed(_) => "completed",
                 Ending::Failed { .. } => "failed",
                 Ending::Superseded => "superseded",
             }),
