@@ -199,10 +199,8 @@ pub(crate) fn landmarks(
 
 /// Looks for the blobs that came with the row that the walk is at.
 fn look_for(conn: &Connection, names: &[u8], walk: &mut Walk) -> rusqlite::Result<()> {
-    if !names.is_empty() {
-        no_view(conn, "blob")?;
-    }
     for name in names.chunks_exact(32) {
+        no_view(conn, "blob")?;
         let there = conn
             .prepare_cached("SELECT 1 FROM blob WHERE sha256 = ?1")?
             .exists([name])?;

@@ -295,8 +295,8 @@ pub fn left_of(pause: Millis, from: Millis, now: Millis) -> Millis {
 /// How a task ends of which all was delivered that there is.
 fn delivered(state: &State, policy: &Policy) -> Ending {
     match state.cut() {
-        None if policy.check && !state.is_checked() => Ending::Completed(Checking::Owed),
-        None => Ending::Completed(Checking::Settled),
+        None if policy.check => Ending::Completed(Checking::Wanted),
+        None => Ending::Completed(Checking::NotWanted),
         Some(cut) => Ending::Failed {
             failure: cut.failure,
             cause: cut.cause.clone(),

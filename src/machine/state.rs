@@ -274,17 +274,6 @@ impl State {
         }
     }
 
-    /// Whether the check was run on what the agent left, or was tried to be.
-    pub fn is_checked(&self) -> bool {
-        match self {
-            Self::Assigned | Self::Started | Self::DataFetched { .. } | Self::TokenIssued { .. } | Self::Reported => {
-                false
-            }
-            Self::Cloned { progress, .. } => progress.check.is_some(),
-            Self::AgentRan(work) | Self::Pushed(work) | Self::PrOpened { work, .. } => work.check.is_some(),
-        }
-    }
-
     /// What is on the remote: the branch and its head.
     pub fn pushed(&self) -> Option<(&BranchName, &CommitId)> {
         match self {

@@ -42,13 +42,13 @@ pub enum Ending {
     Superseded,
 }
 
-/// Whether a change was put to the check that there is.
+/// Whether a change is put to a check (`RUNNER_CHECK_COMMAND`). Where one is wanted and the history has none, there was no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checking {
-    /// It was, or there is none.
-    Settled,
-    /// It was not: there was no time for it.
-    Owed,
+    /// It is.
+    Wanted,
+    /// There is no check.
+    NotWanted,
 }
 
 /// The verdict as it is journaled and sent.
@@ -148,7 +148,7 @@ fn completed_message(run: &Run, checking: Checking) -> String {
 fn unproven(work: &Work, checking: Checking) -> Option<String> {
     let Some(check) = &work.check else {
         let unchecked = "the change is not checked (there was no time for it)".to_owned();
-        return (checking == Checking::Owed).then_some(unchecked);
+        return (checking == Checking::Wanted).then_some(unchecked);
     };
     if check.passed() {
         return None;

@@ -126,7 +126,7 @@ fn a_process_exits_by_what_it_was_told_itself_and_a_later_one_has_nothing_to_do(
         let mut run = fold(&[Event::Booted { at: 0 }, Event::Booted { at: 0 }]).unwrap();
         run.state = Some(State::Reported);
         run.acknowledged = ack;
-        let verdict = Verdict::compose(&run, &Ending::Completed(Checking::Settled), "");
+        let verdict = Verdict::compose(&run, &Ending::Completed(Checking::NotWanted), "");
         run.verdict = Some(Arc::new(Verdict { kind, ..verdict }));
         plan(&run, at(0), &policy())
     };
@@ -306,7 +306,7 @@ fn a_pull_request_is_where_a_forge_is_and_a_branch_is_the_end_elsewhere() {
     assert_eq!(pushed().next().name(), EffectName::PullRequest);
     let told = unchecked(Told::cloned().local()).then(EffectName::Agent, said("done"));
     let told = told.done(EffectName::Handover).done(EffectName::Push);
-    assert_eq!(told.ending(), Ending::Completed(Checking::Settled));
+    assert_eq!(told.ending(), Ending::Completed(Checking::NotWanted));
     assert_eq!(told.verdict().message, "Pushed runner/t-1");
     assert_eq!(told.details()["outcome"], "branch");
     let opened = pushed().done(EffectName::PullRequest);

@@ -140,8 +140,9 @@ fn no_wait_outlasts_the_patience_and_at_its_end_it_is_tried_once_more() {
         after_ms: Some(3_600_000),
         left: Left::default(),
     };
-    history.push(ended(EffectName::Push, 2, outcome, 599_010));
-    assert_eq!(planned(&history, 599_010, Stopping::No), Plan::Wait { for_ms: 990 });
+    // At the very moment of the last try: it is not made again.
+    history.push(ended(EffectName::Push, 2, outcome, 599_000));
+    assert_eq!(planned(&history, 599_000, Stopping::No), Plan::Wait { for_ms: 1_000 });
     assert_eq!(
         ending_of(planned(&history, 600_000, Stopping::No)).0,
         Failure::ApiUnreachable
