@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use runner_journal::{Entry, Hash, Row, Snapshot};
+use runner_journal::{Hash, Row, Snapshot};
 
 use super::post_mortem::is_ours;
 use super::runner::Runner;
@@ -99,17 +99,8 @@ impl History {
 
 /// Whether a row enters the machine's last state.
 pub(super) fn is_over(row: &Row) -> bool {
-    match &row.entry {
-        Entry::Enter { dst, .. } => {
-            let of_a_task = dst.parse::<StateName>();
-            of_a_task.is_ok_and(|state| state.successors().is_empty()) || Runner::is_last(dst)
-        }
-        Entry::Boot { .. }
-        | Entry::Intent { .. }
-        | Entry::Probe { .. }
-        | Entry::Outcome { .. }
-        | Entry::Verdict { .. }
-        | Entry::Ack { .. }
-        | Entry::Note { .. } => false,
-    }
+    row.entry.edge().is_some_and(|(_, dst)| {
+        let of_a_task = dst.parse::<StateName>();
+        of_a_task.is_ok_and(|state| state.successors().is_empty()) || Runner::is_last(dst)
+    })
 }
