@@ -1,7 +1,7 @@
-//! A replay on a thread of its own, beside the one that reads and checks the rows: both take about as long.
+//! A replay on a thread of its own, beside the one that reads and checks the rows: it takes half as long, and so no time of its own.
 
 use std::mem;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use runner_journal::Row;
@@ -10,7 +10,7 @@ use super::history::{Cause, History};
 use super::story::Story;
 
 /// Rows are handed over so many at a time, or with so many bytes in their bodies: what waits is bounded whatever they hold.
-const ROWS: usize = 256;
+const ROWS: usize = 1024;
 const BYTES: usize = 256 * 1024;
 /// So many of these may wait.
 const WAITING: usize = 4;
@@ -28,16 +28,20 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    fn of(history: History, handed: &Receiver<Vec<Handed>>) -> Self {
+    fn of(history: History, handed: Receiver<Vec<Handed>>, used: &Sender<Vec<Handed>>) -> Self {
         let mut replay = Self {
             history,
             story: Story::default(),
             refused: None,
         };
-        for (row, blob) in handed.iter().flatten() {
-            if replay.refused.is_none() {
-                replay.refused = replay.take(&row, blob).err().map(|cause| (row.seq, cause));
+        for mut rows in handed {
+            for (row, blob) in &mut rows {
+                if replay.refused.is_none() {
+                    replay.refused = replay.take(row, blob.take()).err().map(|cause| (row.seq, cause));
+                }
             }
+            // Nobody takes them back once the last row is handed over.
+            let _ = used.send(rows);
         }
         replay
     }
@@ -57,6 +61,8 @@ impl Replay {
 /// The replay, as the thread that reads has it.
 pub(super) struct Beside<'scope> {
     hand: SyncSender<Vec<Handed>>,
+    /// Rows that were replayed. Who made them frees them: a thread that frees what another one allocated waits for it.
+    used: Receiver<Vec<Handed>>,
     next: Vec<Handed>,
     /// How long the bodies in it are.
     bytes: usize,
@@ -67,11 +73,13 @@ impl<'scope> Beside<'scope> {
     /// `history` is the one that the first row begins.
     pub(super) fn start<'env>(scope: &'scope Scope<'scope, 'env>, history: History) -> Self {
         let (hand, handed) = sync_channel(WAITING);
+        let (give_back, used) = channel();
         Self {
             hand,
+            used,
             next: Vec::with_capacity(ROWS),
             bytes: 0,
-            replaying: scope.spawn(move || Replay::of(history, &handed)),
+            replaying: scope.spawn(move || Replay::of(history, handed, &give_back)),
         }
     }
 
@@ -85,7 +93,9 @@ impl<'scope> Beside<'scope> {
 
     fn send(&mut self) {
         self.bytes = 0;
-        let next = mem::replace(&mut self.next, Vec::with_capacity(ROWS));
+        let mut empty = self.used.try_recv().unwrap_or_else(|_| Vec::with_capacity(ROWS));
+        empty.clear();
+        let next = mem::replace(&mut self.next, empty);
         // It takes rows until there are no more; if it panicked, the end says so.
         let _ = self.hand.send(next);
     }
