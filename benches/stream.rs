@@ -266,6 +266,7 @@ async fn to_the_runner(room: &Path, name: &str, script: &str) -> Result<Duration
         lock: room.join("agent.lock"),
         report: room.join(format!("{name}.json")),
         grace: Duration::from_millis(100),
+        set_aside: 0,
     };
     let end = run(
         AgentKind::Command,

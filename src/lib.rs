@@ -48,6 +48,7 @@ mod cgroup;
 pub mod cli;
 pub mod config;
 pub mod crash;
+mod disk;
 pub mod doctor;
 pub mod driver;
 pub mod embedded;

@@ -5,7 +5,8 @@
 //!        ◄──stdout, stderr of the agent─────────────────────────────────────┘
 //! ```
 //!
-//! The supervisor holds `agent.lock` for as long as one process of the agent lives. It is a subreaper, so that what the
+//! The supervisor holds `agent.lock` for as long as one process of the agent lives, and some room on its disk, which it gives back
+//! for what is written then. It is a subreaper, so that what the
 //! agent leaves behind (daemons, sessions of their own) becomes its child and is found. When the lifeline ends, the
 //! runner is gone, and the supervisor kills everything. Where both are killed at once, the next start finds what is left by
 //! the mark that all of it has, and kills it before it touches anything. Both hidden commands are a re-exec of this binary, because what
@@ -18,6 +19,7 @@ mod lock;
 mod mark;
 pub(crate) mod options;
 mod report;
+mod reserve;
 mod supervise;
 
 use std::ffi::OsString;

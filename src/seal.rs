@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::crash::{self, CrashPoint, Inside};
+use crate::disk;
 use crate::machine::{Millis, TokenFacts};
 use crate::secret::Secret;
 
@@ -96,9 +97,8 @@ pub enum SealError {
 
 impl SealError {
     fn io(path: &Path, source: io::Error) -> Self {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
         let path = path.to_owned();
-        if matches!(source.kind(), StorageFull | QuotaExceeded) {
+        if disk::is_full(&source) {
             Self::DiskFull(path)
         } else {
             Self::Io { path, source }

@@ -92,6 +92,7 @@ impl Place {
             lock: self.lock(),
             report: self.state.join("listener.json"),
             grace: KILL_GRACE,
+            set_aside: 0,
         })
     }
 

@@ -31,7 +31,7 @@ pub use command::shell;
 pub(crate) use environment::{DEFAULT_PATH, TAKEN_OVER};
 pub use judge::{AgentTrouble, Judgement, judge};
 pub use money::{InvalidAmount, MicroUsd};
-pub use run::{AgentEnd, Bounds, EndedBy, Haste, Order, Probe, ProbeError, RunError, probe, run};
+pub use run::{AgentEnd, Bounds, EndedBy, Haste, Order, Probe, ProbeError, RunError, Unkept, probe, run};
 pub use stream::{AgentReport, Conclusion, ResultEvent, SeenParts, SeenServer, Stream, StreamEnd};
 pub use transcript::{Transcript, read_transcript};
 

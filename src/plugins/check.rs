@@ -200,6 +200,7 @@ impl Room {
             lock: self.below("lock"),
             report: self.below("report.json"),
             grace: GRACE,
+            set_aside: 0,
         }
     }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::report::{self, Ended, ReportError, read_report};
-use super::supervise::{INTERRUPT, KILL, LOCK_HELD, STOP};
+use super::supervise::{INTERRUPT, KILL, LOCK_HELD, NO_ROOM, STOP};
 use super::{SANDBOX, SUPERVISE};
 use crate::sandbox::{Confinement, Demand};
 
@@ -48,6 +48,9 @@ pub struct Launch {
     pub report: PathBuf,
     /// Between TERM and KILL.
     pub grace: Duration,
+    /// So many bytes on the lock's disk are set aside, and free again once all of it is dead. It is not started where there is
+    /// less.
+    pub set_aside: u64,
 }
 
 /// Why an agent could not be started, or how its end could not be learnt.
@@ -72,6 +75,14 @@ pub enum LaunchError {
     LeftBehind {
         /// Their numbers.
         pids: Vec<i32>,
+    },
+    /// There is less room on the disk than has to be set aside.
+    #[error("there is no room for {bytes} bytes beside {lock}, and how it ends could not be written down")]
+    NoRoom {
+        /// The lock.
+        lock: PathBuf,
+        /// What was to be set aside.
+        bytes: u64,
     },
     /// The working directory is not there.
     #[error("the working directory {cwd} is not a directory")]
@@ -116,6 +127,7 @@ pub struct Supervision {
     lifeline: PipeWriter,
     lock: PathBuf,
     report: PathBuf,
+    set_aside: u64,
 }
 
 impl Launch {
@@ -154,6 +166,7 @@ impl Launch {
                 lifeline,
                 lock,
                 report,
+                set_aside: self.set_aside,
             },
         })
     }
@@ -162,6 +175,7 @@ impl Launch {
         let mut all: Vec<OsString> = vec![SUPERVISE.into(), "--lock".into(), lock.into(), "--report".into()];
         all.extend([report.into(), "--grace-ms".into()]);
         all.push(self.grace.as_millis().to_string().into());
+        all.extend(["--set-aside".into(), self.set_aside.to_string().into()]);
         if let Input::File(path) = &self.stdin {
             all.extend(["--stdin".into(), std::path::absolute(path)?.into()]);
         }
@@ -237,6 +251,12 @@ impl Supervision {
         if status.code() == Some(i32::from(LOCK_HELD)) {
             return Err(LaunchError::LockHeld {
                 lock: self.lock.clone(),
+            });
+        }
+        if status.code() == Some(i32::from(NO_ROOM)) {
+            return Err(LaunchError::NoRoom {
+                lock: self.lock.clone(),
+                bytes: self.set_aside,
             });
         }
         if !status.success() {

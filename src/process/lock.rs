@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use super::LaunchError;
 use super::descendants;
 use super::mark::Mark;
+use super::reserve;
 
 /// How often a held lock is looked at again. A blocking flock could not be given a bound.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -116,6 +117,7 @@ pub fn wait_until_free(lock: &Path, bound: Duration) -> Result<AgentLock, Launch
     loop {
         match try_take(lock) {
             Ok(Some(mut held)) => {
+                reserve::give_up(lock).map_err(unusable)?;
                 return match held.end_left_behind(Instant::now() + TIME_TO_KILL).map_err(unusable)? {
                     Ok(()) => Ok(held),
                     Err(Hanging(pids)) => Err(LaunchError::LeftBehind { pids }),

@@ -181,7 +181,7 @@ pub(super) fn failure_path(report: &Path) -> PathBuf {
     with_suffix(report, ".failure")
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -22,6 +22,8 @@ use super::descendants::{self, Left};
 use super::lock;
 use super::options::{Argument, Options, OptionsError};
 use super::report::{self, Ended, Exit, Stopped};
+use super::reserve::Reserve;
+use crate::disk;
 
 /// What the runner writes to the lifeline to end the agent in order.
 pub(super) const STOP: &[u8] = b"stop\n";
@@ -34,6 +36,8 @@ pub(super) const LOCK_HELD: u8 = 3;
 const USAGE: u8 = 2;
 const NOT_STARTED: u8 = 4;
 const NOT_REPORTED: u8 = 5;
+/// The exit code when there is too little room on the disk.
+pub(super) const NO_ROOM: u8 = 6;
 
 /// How often adopted processes that have ended are reaped while the agent runs.
 const REAP_EVERY: Duration = Duration::from_secs(2);
@@ -46,6 +50,12 @@ enum SuperviseError {
     Options(#[from] OptionsError),
     #[error("{lock} is held: an agent of this runner still lives")]
     LockHeld { lock: PathBuf },
+    #[error("no room for {bytes} bytes beside {lock}: {source}")]
+    NoRoom {
+        lock: PathBuf,
+        bytes: u64,
+        source: io::Error,
+    },
     #[error("failed to {what}: {source}")]
     Start { what: &'static str, source: io::Error },
     #[error("failed to write the report {path}: {source}")]
@@ -57,6 +67,7 @@ impl SuperviseError {
         match self {
             Self::Options(_) => USAGE,
             Self::LockHeld { .. } => LOCK_HELD,
+            Self::NoRoom { .. } => NO_ROOM,
             Self::Start { .. } => NOT_STARTED,
             Self::Report { .. } => NOT_REPORTED,
         }
@@ -77,6 +88,7 @@ struct Orders {
     lock: PathBuf,
     report: PathBuf,
     grace: Duration,
+    set_aside: u64,
     stdin: Option<PathBuf>,
     program: OsString,
     arguments: Vec<OsString>,
@@ -85,23 +97,28 @@ struct Orders {
 impl Orders {
     fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self, OptionsError> {
         let mut options = Options::new(arguments);
-        let (mut lock, mut report, mut grace, mut stdin) = (None, None, None, None);
+        let (mut lock, mut report, mut grace, mut set_aside, mut stdin) = (None, None, None, None, None);
         loop {
             match options.next()? {
                 Argument::Option(name) => match name.as_str() {
                     "--lock" => lock = Some(options.value(&name)?),
                     "--report" => report = Some(options.value(&name)?),
                     "--grace-ms" => grace = Some(options.value(&name)?),
+                    "--set-aside" => set_aside = Some(options.value(&name)?),
                     "--stdin" => stdin = Some(options.value(&name)?),
                     _ => return Err(OptionsError::Unknown(name.into())),
                 },
                 Argument::Program(program, arguments) => {
-                    let grace = grace.ok_or(OptionsError::Missing("--grace-ms"))?;
-                    let grace = grace.to_str().and_then(|text| text.parse().ok());
+                    let number = |name, value: Option<OsString>| -> Result<u64, OptionsError> {
+                        let value = value.ok_or(OptionsError::Missing(name))?;
+                        let number = value.to_str().and_then(|text| text.parse().ok());
+                        number.ok_or(OptionsError::NotANumber(name))
+                    };
                     return Ok(Self {
                         lock: lock.ok_or(OptionsError::Missing("--lock"))?.into(),
                         report: report.ok_or(OptionsError::Missing("--report"))?.into(),
-                        grace: Duration::from_millis(grace.ok_or(OptionsError::NotANumber("--grace-ms"))?),
+                        grace: Duration::from_millis(number("--grace-ms", grace)?),
+                        set_aside: number("--set-aside", set_aside)?,
                         stdin: stdin.map(Into::into),
                         program,
                         arguments,
@@ -148,6 +165,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), SuperviseError> 
     held.mark()
         .map_err(failed("write down the mark of the agent's processes"))?;
     report::forget(&orders.report).map_err(failed("remove an earlier report"))?;
+    let reserve = set_aside(&orders)?;
     // Without it nothing that the agent leaves behind could be found.
     descendants::living().map_err(failed("list processes in /proc"))?;
 
@@ -157,11 +175,36 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), SuperviseError> 
     let (sender, events) = mpsc::channel();
     listen(child, signals, &sender);
     let ended = watch(pid, started, &events, orders.grace)?;
+    drop(reserve);
     // Where it fails, the next start looks for processes that are not there.
     let _ = held.unmark();
     report::write(&orders.report, &ended).map_err(|source| SuperviseError::Report {
         path: orders.report,
         source,
+    })
+}
+
+/// Room for what is written at the end.
+fn set_aside(orders: &Orders) -> Result<Option<Reserve>, SuperviseError> {
+    let Orders {
+        lock, set_aside: bytes, ..
+    } = orders;
+    if *bytes == 0 {
+        return Ok(None);
+    }
+    Reserve::set_aside(lock, *bytes).map(Some).map_err(|source| {
+        if disk::is_full(&source) {
+            SuperviseError::NoRoom {
+                lock: lock.clone(),
+                bytes: *bytes,
+                source,
+            }
+        } else {
+            SuperviseError::Start {
+                what: "set room aside",
+                source,
+            }
+        }
     })
 }
 

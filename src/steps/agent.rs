@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::prompt::{self, Told};
-use super::sandboxed::{self, Beside, confinement, exposes_nothing, free, io_failure, not_started};
+use super::sandboxed::{self, Beside, confinement, exposes_nothing, free, io_failure, no_room, not_started};
 use super::tree::Found;
 use super::{World, failed, lost, or_outcome, time_from, tree};
 use crate::adapters::agent::{
@@ -30,6 +30,10 @@ use ending::{Attempt, Why};
 mod bill;
 mod ending;
 mod missing;
+
+/// What is set aside on the state directory's disk while the agent runs: the end of the transcript, its account, the rows until
+/// the verdict with their log, and the change in the private repository, where it is not large.
+const FOR_THE_END: u64 = 4 * 1024 * 1024;
 
 /// What the agent gets from the settings beside the agent itself.
 #[derive(Debug, Clone)]
@@ -222,6 +226,9 @@ pub(super) async fn act(world: &World, run: &AgentRun, call: &Call) -> Result<Ou
     crash::at(CrashPoint::Inside(Inside::AgentDead));
     Ok(match end {
         Ok(end) => {
+            if let Some(unkept) = &end.unkept {
+                tracing::warn!("what the agent said is not all there: {unkept}");
+            }
             let outcome = ending::outcome(&Attempt {
                 end: &end,
                 run,
@@ -372,7 +379,11 @@ fn launch(
         port: model.map(Proxy::port),
         trace,
     };
-    sandboxed::launch(world, in_force, start, beside)
+    let launch = sandboxed::launch(world, in_force, start, beside)?;
+    Ok(Launch {
+        set_aside: FOR_THE_END,
+        ..launch
+    })
 }
 
 fn prepare(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{World, bounded, failed};
 use crate::adapters::agent::Start;
+use crate::disk;
 use crate::machine::{Failure, Left, Outcome, Trouble};
 use crate::process::{self, Input, Launch, LaunchError};
 use crate::sandbox::{Confinement, Demand, InForce};
@@ -46,6 +47,7 @@ pub(super) async fn git(world: &World) -> Result<Launch, Outcome> {
         lock: world.places.agent_lock(),
         report: world.places.agent_dir().join("handover.json"),
         grace: world.kill_grace,
+        set_aside: 0,
     })
 }
 
@@ -91,6 +93,7 @@ pub(super) fn launch(
         lock: places.agent_lock(),
         report: beside.report,
         grace: world.kill_grace,
+        set_aside: 0,
     })
 }
 
@@ -133,12 +136,16 @@ pub(super) fn exposes_nothing(
 
 /// What a file that cannot be written means.
 pub(super) fn io_failure(path: &Path, error: &std::io::Error) -> Outcome {
-    let text = format!("failed to write {}: {error}", path.display());
-    let full = matches!(
-        error.kind(),
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-    );
-    failed(if full { Failure::DiskFull } else { Failure::Internal }, text)
+    failed(no_room(error), format!("failed to write {}: {error}", path.display()))
+}
+
+/// Whether the disk is full, or this machine cannot do it.
+pub(super) fn no_room(error: &std::io::Error) -> Failure {
+    if disk::is_full(error) {
+        Failure::DiskFull
+    } else {
+        Failure::Internal
+    }
 }
 
 /// What could not be started may be started later.

@@ -26,6 +26,8 @@ mod others;
 #[expect(dead_code, reason = "the tests of the binary use more of it")]
 mod outside;
 mod restarts;
+#[path = "../it/small_disk.rs"]
+mod small_disk;
 mod stopping;
 mod tools;
 mod volumes;

@@ -21,6 +21,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::harness::{AGENT, Bench, CANARY, Outside, RUNNER, everything_below, files_with, until};
+use crate::small_disk::SmallDisk;
 
 /// Of an address that opens a door: nobody may see it.
 const SIGNATURE: &str = "X-Signature=presigned0123456789abcdef";
@@ -410,39 +411,19 @@ async fn a_folder_that_is_not_there_or_is_none_is_told_and_nothing_is_made_in_it
     assert_eq!(everything_below(room.path()), [(file, Vec::new())]);
 }
 
-/// A file system of one page: an archive has some 8,000 bytes.
-struct Tiny(tempfile::TempDir);
-
-impl Tiny {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=4k", "runner-test"])
-            .arg(dir.path())
-            .output()
-            .unwrap();
-        assert!(mounted.status.success(), "{}", stderr(&mounted));
-        Self(dir)
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_full_is_told_and_no_half_of_an_archive_is_left_in_it() {
     if !nix::unistd::geteuid().is_root() {
         println!("not run: to mount a small file system takes root");
         return;
     }
-    let full = Tiny::new();
-    let url = folder(full.0.path());
+    let full = tempfile::tempdir().unwrap();
+    // One page: an archive has some 8,000 bytes.
+    let _disk = SmallDisk::at(full.path(), "size=4k");
+    let url = folder(full.path());
     let (_, out, log) = ends_as_without(&[With::Take], |_| url.clone()).await;
     is_missed(&out, &log, "No space left on device");
-    assert_eq!(everything_below(full.0.path()), []);
+    assert_eq!(everything_below(full.path()), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -43,6 +43,7 @@ impl Room {
             lock: self.path("agent.lock"),
             report: self.path("report.json"),
             grace: Duration::from_millis(100),
+            set_aside: 0,
         }
     }
 }

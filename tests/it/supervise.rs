@@ -53,6 +53,7 @@ impl Room {
             lock: self.path("state/agent.lock"),
             report: self.path("state/report.json"),
             grace: Duration::from_millis(200),
+            set_aside: 0,
         }
     }
 
@@ -147,7 +148,8 @@ fn supervise(room: &Room, lifeline: io::PipeReader, script: &str) -> std::proces
         .arg("__supervise")
         .args([OsString::from("--lock"), room.path("state/agent.lock").into()])
         .args([OsString::from("--report"), room.path("state/report.json").into()])
-        .args(["--grace-ms", "60000", "--", RUNNER, "__sandbox", "--unconfined", "--"])
+        .args(["--grace-ms", "60000", "--set-aside", "0"])
+        .args(["--", RUNNER, "__sandbox", "--unconfined", "--"])
         .args(["/bin/sh", "-c", script])
         .stdin(Stdio::from(lifeline))
         .stdout(Stdio::piped())

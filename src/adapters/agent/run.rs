@@ -87,7 +87,7 @@ pub enum EndedBy<R> {
 }
 
 /// How an agent's run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct AgentEnd<R> {
     /// What it means.
     pub judgement: Judgement,
@@ -97,6 +97,18 @@ pub struct AgentEnd<R> {
     pub by: EndedBy<R>,
     /// The end of its standard error.
     pub stderr: String,
+    /// Why not all that it printed is in its transcript. It is stopped when that is found out.
+    pub unkept: Option<Unkept>,
+}
+
+/// A transcript that cannot be written: the disk is full, most likely.
+#[derive(Debug, Error)]
+#[error("write the transcript {path}: {source}")]
+pub struct Unkept {
+    /// The transcript.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
 }
 
 /// Why a run has no end that could be judged. When it is returned, the agent has been told to end.
@@ -111,14 +123,9 @@ pub enum RunError {
         /// The transcript.
         path: PathBuf,
     },
-    /// The transcript cannot be written: the disk is full, most likely.
-    #[error("write the transcript {path}: {source}")]
-    Transcript {
-        /// The transcript.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The transcript cannot be made, and nothing was started.
+    #[error(transparent)]
+    Transcript(#[from] Unkept),
 }
 
 /// Starts the agent and goes with it to its end, when all of its processes are dead and its transcript is on the disk.
@@ -137,7 +144,7 @@ where
     S: Future<Output = Order<R>>,
     A: FnMut(Seen) + Send,
 {
-    let kept = Transcript::create(transcript, &redactor).map_err(|source| not_kept(transcript, source))?;
+    let kept = Transcript::create(transcript, &redactor).map_err(|source| not_made(transcript, source))?;
     let mut watch = Watch {
         scrub: redactor.stream(),
         transcript: kept,
@@ -152,22 +159,26 @@ where
     watch.stderr.extend(rest);
     let end = watch.stream.finish(&mut |activity| see(Seen::Does(activity)));
     let written = watch.transcript.finish().await;
-    written.map_err(|source| not_kept(transcript, source))?;
+    let unkept = written.err().map(|source| Unkept {
+        path: transcript.to_owned(),
+        source,
+    });
     let stderr = String::from_utf8_lossy(&watch.stderr).into_owned();
     Ok(AgentEnd {
         judgement: judge(kind, &ended, &end, &stderr),
         ended,
         by,
         stderr,
+        unkept,
     })
 }
 
-fn not_kept(path: &Path, source: io::Error) -> RunError {
+fn not_made(path: &Path, source: io::Error) -> RunError {
     let path = path.to_owned();
     if source.kind() == ErrorKind::AlreadyExists {
         RunError::TranscriptExists { path }
     } else {
-        RunError::Transcript { path, source }
+        RunError::Transcript(Unkept { path, source })
     }
 }
 

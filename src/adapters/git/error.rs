@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::disk;
 use crate::ids::{BranchName, GitRef};
 
 /// Why a git operation failed. The text of git in it is bounded and free of the token.
@@ -165,10 +166,7 @@ impl GitError {
     pub(super) fn io(what: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| {
-            if matches!(
-                source.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-            ) {
+            if disk::is_full(&source) {
                 Self::DiskFull {
                     detail: format!("{what} {}: {source}", path.display()),
                 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::bill::Bill;
-use super::io_failure;
+use super::{io_failure, no_room};
 use crate::adapters::agent::{
-    AgentEnd, AgentReport as Said, AgentTrouble, Bounds, EndedBy, Judgement, MicroUsd, RunError,
+    AgentEnd, AgentReport as Said, AgentTrouble, Bounds, EndedBy, Judgement, MicroUsd, RunError, Unkept,
 };
 use crate::cgroup::Use;
 use crate::machine::{AgentReport, AgentRun, Fact, Failure, Left, Next, OnTerm, Outcome, Trouble};
-use crate::process::{Ended, Exit, StartFailure, Stopped};
-use crate::steps::bounded;
+use crate::process::{Ended, Exit, LaunchError, StartFailure, Stopped};
+use crate::steps::{bounded, failed};
 use crate::text::cut;
 
 /// What the agent said last is kept in a row, which is bounded: this many bytes of it, escapes and all.
@@ -56,7 +56,8 @@ pub(super) struct Attempt<'a> {
 /// What a run that has no end to judge means. What it took is known by its bill and by how long it was waited for.
 pub(super) fn not_run(error: &RunError, bill: &Bill, ran: Duration, next: Next) -> Outcome {
     match error {
-        RunError::Transcript { path, source } => io_failure(path, source),
+        RunError::Transcript(Unkept { path, source }) => io_failure(path, source),
+        RunError::Launch(LaunchError::NoRoom { .. }) => failed(Failure::DiskFull, error.to_string()),
         // It may have begun before its supervisor was lost.
         RunError::Launch(_) | RunError::TranscriptExists { .. } => Outcome::Retry {
             trouble: Trouble::NoResult,
@@ -82,7 +83,14 @@ pub(super) fn outcome(attempt: &Attempt<'_>) -> Outcome {
     // A terminal's Ctrl-C reaches the supervisor as well as the runner, and may reach it first.
     let told = end.ended.stopped == Stopped::Asked && end.by == EndedBy::Itself;
     match end.by {
-        EndedBy::Itself if told => interrupted(attempt),
+        EndedBy::Itself if told => match &end.unkept {
+            Some(unkept) => stopped(
+                attempt,
+                no_room(&unkept.source),
+                format!("It was stopped, because what it says could not be kept: {unkept}."),
+            ),
+            None => interrupted(attempt),
+        },
         EndedBy::Stop(Why::EndedElsewhere) => Outcome::Superseded,
         EndedBy::Stop(Why::Told) => interrupted(attempt),
         EndedBy::Stop(Why::Memory(used)) => stopped(

@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::adapters::archive::{Bundle, Contents, JOURNAL, JOURNAL_LOG, LeftOut, Manifest, rename_into_place};
 use crate::adapters::git::Diff;
 use crate::crash::{self, CrashPoint, Inside};
+use crate::disk;
 use crate::redact::{Redacted, Redactor};
 use crate::telemetry::log_file;
 
@@ -72,11 +73,7 @@ impl Refusal {
 }
 
 fn is_lack_of_room(error: &io::Error) -> bool {
-    use io::ErrorKind as Kind;
-    matches!(
-        error.kind(),
-        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge
-    )
+    disk::is_full(error) || error.kind() == io::ErrorKind::FileTooLarge
 }
 
 fn is_no_place(error: &io::Error) -> bool {

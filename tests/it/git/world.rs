@@ -178,6 +178,7 @@ impl World {
             lock: root.join("state/agent.lock"),
             report: root.join("state/handover.json"),
             grace: Duration::from_secs(1),
+            set_aside: 0,
         };
         let work = Work {
             workspace_repo: &self.repo(),

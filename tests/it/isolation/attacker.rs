@@ -80,6 +80,7 @@ impl Attacker {
             lock: self.path("agent.lock"),
             report: self.path("report.json"),
             grace: Duration::from_millis(200),
+            set_aside: 0,
         };
         let mut running = launch.start().unwrap();
         let mut said = String::new();
