@@ -107,13 +107,18 @@ async fn run(
     let within = time_from(planned, at.time_left);
     let mut told = call.stop.clone();
     let stop = async {
-        if told.wait_for(|stopping| *stopping != Stopping::No).await.is_err() {
+        tokio::select! {
             // Without anybody who could tell, nobody does.
-            std::future::pending::<()>().await;
+            Ok(_) = told.wait_for(|stopping| *stopping != Stopping::No) => {}
+            () = world.forwarder.ended_elsewhere() => {}
         }
     };
     let ended = command::run(&launch, within, stop, OUTPUT_LIMIT, &world.redactor).await;
-    ended.map_err(|error| not_started(&error.to_string()))
+    let ended = ended.map_err(|error| not_started(&error.to_string()))?;
+    if ended.end == CommandEnd::Interrupted && world.forwarder.has_ended_elsewhere() {
+        return Err(Outcome::Superseded);
+    }
+    Ok(ended)
 }
 
 async fn launch(world: &World, command: &str, name: &str, call: &Call) -> Result<Launch, Outcome> {
