@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -14,7 +16,7 @@ use crate::harness::{RUNNER, files_with};
 use runner::adapters::git::handover::{HandedOver, HandoverError, Limits, Work, take};
 use runner::adapters::git::tree::lay_tree;
 use runner::adapters::git::{Author, Cloned, GitError, PrivateRepository};
-use runner::embedded::git_server::{Auth, Faults, GitServer, SeedCommit};
+use runner::embedded::git_server::{Auth, Cut, Faults, GitServer, Operation, SeedCommit};
 use runner::ids::{BranchName, CommitId, LocalRepos, PlainHttp, RepoPolicy, RepoUrl};
 use runner::policy::Rules;
 use runner::process::{Input, Launch};
@@ -266,4 +268,23 @@ pub(super) fn git_in(dir: &Path, args: &[&str]) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "git {args:?}: {stderr}");
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// Faults that spoil the first such operation alone, and how many are left to spoil.
+pub(super) fn once(operation: Operation, cut: Cut) -> (Faults, Arc<AtomicUsize>) {
+    let left = Arc::new(AtomicUsize::new(1));
+    let counter = Arc::clone(&left);
+    let faults: Faults = Arc::new(move |now| {
+        let spoil = now == operation
+            && counter
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_ok();
+        spoil.then_some(cut)
+    });
+    (faults, left)
+}
+
+/// Faults that spoil each such operation.
+pub(super) fn always(operation: Operation, cut: Cut) -> Faults {
+    Arc::new(move |now| (now == operation).then_some(cut))
 }
