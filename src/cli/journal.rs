@@ -30,6 +30,7 @@ pub(super) mod lived;
 mod mermaid;
 mod output;
 pub(super) mod paint;
+mod place;
 mod post_mortem;
 mod replay;
 mod rows;
@@ -80,11 +81,11 @@ impl JournalCommand {
     pub(super) fn execute(self) -> Result<u8, CliError> {
         let named = |path: &Option<PathBuf>| Found::at(find(path.as_deref().or(self.journal.as_deref()))?);
         match &self.verb {
-            Verb::Explain(explain) => named(&explain.path)?.look(|path| explain.execute(path)),
-            Verb::Dump(dump) => named(&dump.path)?.look(|path| dump.execute(path)),
-            Verb::Verify(verify) => named(&verify.path)?.look(|path| verify.execute(path)),
-            Verb::Tail(tail) => named(&tail.path)?.look(|path| tail.execute(path)),
-            Verb::Replay(replay) => named(&replay.path)?.look(|path| replay.execute(path)),
+            Verb::Explain(explain) => named(&explain.path)?.look(|place| explain.execute(place)),
+            Verb::Dump(dump) => named(&dump.path)?.look(|place| dump.execute(place)),
+            Verb::Verify(verify) => named(&verify.path)?.look(|place| verify.execute(place)),
+            Verb::Tail(tail) => named(&tail.path)?.look(|place| tail.execute(place)),
+            Verb::Replay(replay) => named(&replay.path)?.look(|place| replay.execute(place)),
         }
     }
 }

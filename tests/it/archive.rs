@@ -180,6 +180,12 @@ fn is_of(bundle: &Path, bench: &Bench) -> Opened {
         let output = journal(verb, bundle);
         assert_eq!(output.status.code(), Some(0), "{verb:?}: {}", stderr(&output));
     }
+    // It is known by the archive's name: what it was unpacked into is gone when that is read.
+    for verb in [&["verify"][..], &["verify", "--json"], &["dump", "--format", "html"]] {
+        let said = stdout(&journal(verb, bundle));
+        assert!(said.contains(bundle.to_str().unwrap()), "{verb:?}");
+        assert!(!said.contains("/journal.db"), "{verb:?}");
+    }
     let (inside, all) = (rows(bundle), bench.dump());
     assert_eq!(inside[..], all[..inside.len()], "the same rows");
     let last = inside.last().unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::place::Place;
 use super::words::escaped;
 use crate::adapters::archive::{Opened, UnreadableBundle, is_bundle};
 use crate::cli::CliError;
@@ -9,7 +10,7 @@ use crate::cli::CliError;
 /// A journal to look at. What it was unpacked into is gone with this value.
 pub(super) enum Found {
     /// A journal by itself.
-    Journal(PathBuf),
+    Journal(Place),
     /// One out of an archive.
     Bundle {
         /// The archive.
@@ -23,7 +24,7 @@ impl Found {
     /// The journal at a path, or in the archive that is there.
     pub(super) fn at(path: PathBuf) -> Result<Self, CliError> {
         if !is_bundle(&path) {
-            return Ok(Self::Journal(path));
+            return Ok(Self::Journal(Place::of(path)));
         }
         match Opened::unpack(&path) {
             Ok(opened) => {
@@ -46,11 +47,14 @@ impl Found {
     }
 
     /// Looks at the journal. An archive that is damaged is told of beside what the journal is, whichever of its files it is.
-    pub(super) fn look(self, look: impl FnOnce(&Path) -> Result<u8, CliError>) -> Result<u8, CliError> {
+    pub(super) fn look(self, look: impl FnOnce(&Place) -> Result<u8, CliError>) -> Result<u8, CliError> {
         match self {
-            Self::Journal(path) => look(&path),
+            Self::Journal(place) => look(&place),
             Self::Bundle { path, opened } => {
-                let looked = look(&opened.journal());
+                let looked = look(&Place {
+                    file: opened.journal(),
+                    name: path.clone(),
+                });
                 say(&path, &opened.problems);
                 let code = looked?;
                 Ok(if code == 0 {

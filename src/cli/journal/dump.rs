@@ -16,6 +16,7 @@ use super::chronicle::Telling;
 use super::head::{Head, unchecked};
 use super::last::LastRows;
 use super::output::{BUFFER, ended, to_stdout};
+use super::place::Place;
 use super::post_mortem::PostMortem;
 use super::rows::{Lines, Rows};
 use super::table::{Layout, Table};
@@ -62,14 +63,14 @@ enum Format {
 }
 
 impl Dump {
-    pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
+    pub(super) fn execute(&self, place: &Place) -> Result<u8, CliError> {
         let bodies = if self.raw {
             Bodies::AsStored
         } else {
             Bodies::Redacted(Redactor::new())
         };
         match (self.format, self.last) {
-            (Format::Html | Format::Mermaid, None) => self.told(path, &bodies),
+            (Format::Html | Format::Mermaid, None) => self.told(place, &bodies),
             (Format::Html | Format::Mermaid, Some(_)) => Err(CliError::Usage {
                 what: format!(
                     "--last does not go with --format {}, which tells a journal from its beginning",
@@ -77,19 +78,19 @@ impl Dump {
                 ),
                 hint: "leave it out, or use --format table, json or ndjson".to_owned(),
             }),
-            (Format::Table | Format::Json | Format::Ndjson, Some(number)) => self.last_rows(path, number, &bodies),
-            (Format::Ndjson, None) => self.lines(path, &bodies),
-            (Format::Table | Format::Json, None) => self.whole(path, &bodies),
+            (Format::Table | Format::Json | Format::Ndjson, Some(number)) => self.last_rows(place, number, &bodies),
+            (Format::Ndjson, None) => self.lines(place, &bodies),
+            (Format::Table | Format::Json, None) => self.whole(place, &bodies),
         }
     }
 
     /// Every row as a line: in the one reading that checks them.
-    fn lines(&self, path: &Path, bodies: &Bodies) -> Result<u8, CliError> {
+    fn lines(&self, place: &Place, bodies: &Bodies) -> Result<u8, CliError> {
         let mut post_mortem = None;
         self.write(|out, _| {
             let mut rows = Rows::new(bodies, Lines::One);
             let mut written = Ok(());
-            post_mortem = Some(PostMortem::open_with(path, |row| {
+            post_mortem = Some(PostMortem::open_with(place, |row| {
                 if written.is_ok() {
                     written = rows.write("", row, "\n", out);
                 }
@@ -103,10 +104,10 @@ impl Dump {
     }
 
     /// A page or a diagram of what happened.
-    fn told(&self, path: &Path, bodies: &Bodies) -> Result<u8, CliError> {
+    fn told(&self, place: &Place, bodies: &Bodies) -> Result<u8, CliError> {
         let mut telling = Telling::new(bodies);
         let mut redacted = 0;
-        let post_mortem = PostMortem::open_with(path, |row| {
+        let post_mortem = PostMortem::open_with(place, |row| {
             telling.take(row);
             redacted += u64::from(is_redacted(row, bodies));
         })?;
@@ -121,10 +122,10 @@ impl Dump {
     }
 
     /// Every row below what they add up to, which is not known before the last one was read.
-    fn whole(&self, path: &Path, bodies: &Bodies) -> Result<u8, CliError> {
+    fn whole(&self, place: &Place, bodies: &Bodies) -> Result<u8, CliError> {
         let mut redacted = 0;
         let mut begun = None;
-        let post_mortem = PostMortem::open_with(path, |row| {
+        let post_mortem = PostMortem::open_with(place, |row| {
             begun.get_or_insert(row.at_ms);
             redacted += u64::from(is_redacted(row, bodies));
         })?;
@@ -135,9 +136,9 @@ impl Dump {
     }
 
     /// The last rows alone, below what those say that enter a state.
-    fn last_rows(&self, path: &Path, number: NonZeroU64, bodies: &Bodies) -> Result<u8, CliError> {
+    fn last_rows(&self, place: &Place, number: NonZeroU64, bodies: &Bodies) -> Result<u8, CliError> {
         let mut redacted = 0;
-        let last = LastRows::open(path, number, |row| redacted += u64::from(is_redacted(row, bodies)))?;
+        let last = LastRows::open(place, number, |row| redacted += u64::from(is_redacted(row, bodies)))?;
         let (begun, over) = (last.begun(), last.over());
         let last = match last.all()? {
             Ok(post_mortem) => {

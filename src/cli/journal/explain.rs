@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::bodies::Bodies;
 use super::head::Head;
 use super::output::to_stdout;
+use super::place::Place;
 use super::post_mortem::PostMortem;
 use super::width::{columns, wrapped};
 use super::words::span;
@@ -68,8 +69,8 @@ struct Explained {
 }
 
 impl Explain {
-    pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
-        let post_mortem = PostMortem::open(path)?;
+    pub(super) fn execute(&self, place: &Place) -> Result<u8, CliError> {
+        let post_mortem = PostMortem::open(place)?;
         let bodies = Bodies::Redacted(Redactor::new());
         let explanation = if let Some(runner) = &post_mortem.runner {
             runner.explanation(&bodies)
@@ -93,7 +94,7 @@ impl Explain {
 
 /// What a task's journal tells, in 100 columns.
 pub(super) fn in_words(path: &Path) -> Option<String> {
-    let post_mortem = PostMortem::open(path).ok()?;
+    let post_mortem = PostMortem::open(&Place::of(path)).ok()?;
     post_mortem.is_ours().ok()?;
     let mut text = Vec::new();
     Explanation::of(&post_mortem, &Bodies::Redacted(Redactor::new()))

@@ -1,9 +1,8 @@
 //! A history of either machine, as `replay` drives it.
 
-use std::path::Path;
-
 use runner_journal::{Hash, Row, Snapshot};
 
+use super::place::Place;
 use super::post_mortem::is_ours;
 use super::runner::Runner;
 use crate::actions;
@@ -26,10 +25,10 @@ pub(super) enum History {
 
 impl History {
     /// The one of the machine that wrote the journal; another program's is refused.
-    pub(super) fn of(path: &Path, snapshot: &Snapshot) -> Result<Self, CliError> {
+    pub(super) fn of(place: &Place, snapshot: &Snapshot) -> Result<Self, CliError> {
         let history = Self::in_which(snapshot);
         if let Self::Task(_) = history {
-            is_ours(path, snapshot)?;
+            is_ours(place, snapshot)?;
         }
         Ok(history)
     }

@@ -49,7 +49,7 @@ pub(super) fn write(
         out,
         "</section>\n<section aria-labelledby=\"h-agent\"><h2 id=\"h-agent\">The agent</h2>"
     )?;
-    agent::write(chronicle, &post_mortem.path, bodies, out)?;
+    agent::write(chronicle, &post_mortem.place.file, bodies, out)?;
     writeln!(out, "</section>")?;
     writeln!(out, "{ROWS}")?;
     let mut rows = Rows::new(chronicle, bodies, &mut *out);
@@ -262,7 +262,7 @@ fn foot(post_mortem: &PostMortem, out: &mut impl Write) -> io::Result<()> {
         "</section>\n</main>\n<footer><p>Journal <code>{}</code>, schema {}, read by runner {}. Head: row {}, <code>{}</code>.<br>\
          A lost end is seen only against a head that was kept elsewhere: <code>runner journal verify --head HASH</code>.</p></footer>\n\
          {KEYS}\n<script>{SCRIPT}</script>\n</body>\n</html>",
-        text(post_mortem.path.display()),
+        text(post_mortem.place.name.display()),
         post_mortem.snapshot.schema(),
         crate::VERSION,
         post_mortem.summary.head.seq,

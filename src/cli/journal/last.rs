@@ -2,7 +2,6 @@
 
 use std::io;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
 
 use runner_journal::{Entry, ReadError, Row, Snapshot, Summary};
 
@@ -10,6 +9,7 @@ use super::bodies::Bodies;
 use super::findings::Findings;
 use super::head::{Concluded, Head, Standing, Task};
 use super::history::is_over;
+use super::place::Place;
 use super::post_mortem::PostMortem;
 use super::runner::Registered;
 use crate::actions;
@@ -23,7 +23,7 @@ use crate::telemetry::VerdictStatus;
 /// Each row that is shown is held against its hash and the row before it. Those that say where the task is are held
 /// against their own hash alone: that the rows between lead there is not checked.
 pub(super) struct LastRows {
-    path: PathBuf,
+    place: Place,
     snapshot: Snapshot,
     number: NonZeroU64,
     summary: Summary,
@@ -38,12 +38,9 @@ pub(super) struct LastRows {
 
 impl LastRows {
     /// Reads them once; calls back with each.
-    pub(super) fn open(path: &Path, number: NonZeroU64, mut each: impl FnMut(&Row)) -> Result<Self, CliError> {
-        let failed = |source| CliError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let snapshot = Snapshot::take(path).map_err(failed)?;
+    pub(super) fn open(place: &Place, number: NonZeroU64, mut each: impl FnMut(&Row)) -> Result<Self, CliError> {
+        let failed = |source| place.unread(source);
+        let snapshot = place.snapshot()?;
         let mut boots = 0;
         let summary = snapshot
             .read_last(number, |row| {
@@ -52,7 +49,7 @@ impl LastRows {
             })
             .map_err(failed)?;
         let mut last = Self {
-            path: path.to_owned(),
+            place: place.clone(),
             snapshot,
             number,
             summary,
@@ -130,7 +127,7 @@ impl LastRows {
         if self.summary.unchecked > 0 {
             return Ok(Err(self));
         }
-        PostMortem::of(&self.path, self.snapshot, |_| {}).map(Ok)
+        PostMortem::of(&self.place, self.snapshot, |_| {}).map(Ok)
     }
 
     /// When the first row of the journal was written, where that can be read.
@@ -153,7 +150,7 @@ impl LastRows {
             verdict: self.verdict.clone(),
         };
         Head::of(
-            &self.path,
+            &self.place.name,
             &self.snapshot,
             &self.summary,
             self.findings(),
@@ -168,7 +165,7 @@ impl LastRows {
 
     /// Says what is wrong, and what that makes of the exit code.
     pub(super) fn complain(&self) -> u8 {
-        self.findings().complain(&self.path)
+        self.findings().complain(&self.place.name)
     }
 
     /// Gives each of them again.

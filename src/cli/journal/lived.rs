@@ -5,6 +5,7 @@ use std::sync::Arc;
 use runner_journal::Journal;
 use tempfile::TempDir;
 
+use super::place::Place;
 use super::post_mortem::PostMortem;
 use crate::ids::{LocalRepos, PlainHttp, RepoPolicy};
 use crate::machine::tests::policy;
@@ -370,7 +371,7 @@ impl Lived {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.db");
         self.write(&path);
-        let post_mortem = PostMortem::open(&path).unwrap();
+        let post_mortem = PostMortem::open(&Place::of(path)).unwrap();
         assert_eq!(post_mortem.findings().problems, Vec::<String>::new());
         assert_eq!(post_mortem.run, self.run, "the journal is this life");
         (directory, post_mortem)

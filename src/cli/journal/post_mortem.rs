@@ -1,7 +1,6 @@
 //! A journal read once: what it adds up to, and what is wrong with it.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::thread;
 
 use runner_journal::{Hash, OpenError, Row, Snapshot, Summary};
@@ -11,6 +10,7 @@ use super::bodies::Bodies;
 use super::findings::{Findings, Refused};
 use super::head::{Head, Standing};
 use super::history::History;
+use super::place::Place;
 use super::runner::Runner;
 use super::story::Story;
 use crate::actions;
@@ -20,7 +20,7 @@ use crate::record::{self, MACHINE};
 
 /// A journal read once: what it adds up to, and what is wrong with it.
 pub(super) struct PostMortem {
-    pub(super) path: PathBuf,
+    pub(super) place: Place,
     pub(super) snapshot: Snapshot,
     pub(super) summary: Summary,
     pub(super) run: Run,
@@ -33,25 +33,17 @@ pub(super) struct PostMortem {
 }
 
 impl PostMortem {
-    pub(super) fn open(path: &Path) -> Result<Self, CliError> {
-        Self::open_with(path, |_| {})
+    pub(super) fn open(place: &Place) -> Result<Self, CliError> {
+        Self::open_with(place, |_| {})
     }
 
     /// The same, and calls back with each row that verifies.
-    pub(super) fn open_with(path: &Path, each: impl FnMut(&Row)) -> Result<Self, CliError> {
-        let snapshot = Snapshot::take(path).map_err(|source| CliError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::of(path, snapshot, each)
+    pub(super) fn open_with(place: &Place, each: impl FnMut(&Row)) -> Result<Self, CliError> {
+        Self::of(place, place.snapshot()?, each)
     }
 
     /// The same of a copy that was taken of it.
-    pub(super) fn of(path: &Path, snapshot: Snapshot, mut each: impl FnMut(&Row)) -> Result<Self, CliError> {
-        let failed = |source| CliError::Read {
-            path: path.to_owned(),
-            source,
-        };
+    pub(super) fn of(place: &Place, snapshot: Snapshot, mut each: impl FnMut(&Row)) -> Result<Self, CliError> {
         let (replay, summary) = thread::scope(|scope| {
             let mut beside = Beside::start(scope, History::in_which(&snapshot));
             let summary = snapshot.read(|row| {
@@ -62,14 +54,14 @@ impl PostMortem {
             });
             (beside.end(), summary)
         });
-        let summary = summary.map_err(failed)?;
+        let summary = summary.map_err(|source| place.unread(source))?;
         let refused = replay.refused.map(|(seq, cause)| Refused::of(seq, &cause, &snapshot));
         let (run, runner) = match replay.history {
             History::Task(run) => (*run, None),
             History::Runner(runner) => (Run::default(), Some(*runner)),
         };
         Ok(Self {
-            path: path.to_owned(),
+            place: place.clone(),
             snapshot,
             summary,
             run,
@@ -80,16 +72,14 @@ impl PostMortem {
     }
 
     pub(super) fn verify(&mut self, head: Option<Hash>) -> Result<(), CliError> {
-        self.summary = self.snapshot.verify(head).map_err(|source| CliError::Read {
-            path: self.path.clone(),
-            source,
-        })?;
+        let verified = self.snapshot.verify(head);
+        self.summary = verified.map_err(|source| self.place.unread(source))?;
         Ok(())
     }
 
     /// Refuses a journal of another machine, of which every row can be shown and none can be explained.
     pub(super) fn is_ours(&self) -> Result<(), CliError> {
-        is_ours(&self.path, &self.snapshot)
+        is_ours(&self.place, &self.snapshot)
     }
 
     /// The last state's name, of either machine.
@@ -115,7 +105,7 @@ impl PostMortem {
     /// What a dump begins with.
     pub(super) fn head(&self, bodies: &Bodies) -> Head {
         Head::of(
-            &self.path,
+            &self.place.name,
             &self.snapshot,
             &self.summary,
             self.findings(),
@@ -129,7 +119,7 @@ impl PostMortem {
 
     /// Says what is wrong, and what that makes of the exit code.
     pub(super) fn complain(&self) -> u8 {
-        self.findings().complain(&self.path)
+        self.findings().complain(&self.place.name)
     }
 
     /// Streams the rows that verify: a journal of any length in constant memory.
@@ -146,10 +136,10 @@ impl PostMortem {
 }
 
 /// Whether a journal is of this machine, or its machine cannot be read.
-pub(super) fn is_ours(path: &Path, snapshot: &Snapshot) -> Result<(), CliError> {
+pub(super) fn is_ours(place: &Place, snapshot: &Snapshot) -> Result<(), CliError> {
     match snapshot.machine().filter(|found| *found != MACHINE) {
         Some(found) => Err(CliError::Open {
-            path: path.to_owned(),
+            path: place.name.clone(),
             source: OpenError::OtherMachine {
                 found: found.to_owned(),
                 expected: MACHINE.to_owned(),

@@ -1,7 +1,7 @@
 //! `runner journal replay`: the pure machine driven with a journal, transition by transition.
 
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use runner_journal::{Hash, Row, Snapshot, Summary};
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::findings::{Findings, Refused};
 use super::history::History;
+use super::place::Place;
 use super::words::one_line;
 use crate::cli::CliError;
 use crate::telemetry::rfc3339;
@@ -28,13 +29,9 @@ pub(super) struct Replay {
 }
 
 impl Replay {
-    pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
-        let failed = |source| CliError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let snapshot = Snapshot::take(path).map_err(failed)?;
-        let history = History::of(path, &snapshot)?;
+    pub(super) fn execute(&self, place: &Place) -> Result<u8, CliError> {
+        let snapshot = place.snapshot()?;
+        let history = History::of(place, &snapshot)?;
         let out = BufWriter::new(io::stdout().lock());
         let mut driven = Driven {
             history,
@@ -48,7 +45,7 @@ impl Replay {
         let mut blob = |hash: &Hash| snapshot.blob(hash).ok().flatten();
         let summary = snapshot
             .read(|row| driven.take(&row, &snapshot, &mut blob))
-            .map_err(failed)?;
+            .map_err(|source| place.unread(source))?;
         match driven.end(&summary) {
             // The reader has seen enough.
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
@@ -59,13 +56,16 @@ impl Replay {
         }
         match driven.stopped {
             Some(Stop::Refused(refused)) if !refused.newer => {
-                eprintln!("error: the journal {} holds an illegal transition", path.display());
+                eprintln!(
+                    "error: the journal {} holds an illegal transition",
+                    place.name.display()
+                );
                 eprintln!("  row {}: {}", refused.seq, refused.cause);
                 eprintln!("hint: nothing after it was replayed; `runner journal dump` shows every row");
                 Ok(1)
             }
-            Some(Stop::Refused(refused)) => Ok(Findings::of(&snapshot, &summary, Some(&refused)).complain(path)),
-            Some(Stop::Gap) | None => Ok(Findings::of(&snapshot, &summary, None).complain(path)),
+            Some(Stop::Refused(refused)) => Ok(Findings::of(&snapshot, &summary, Some(&refused)).complain(&place.name)),
+            Some(Stop::Gap) | None => Ok(Findings::of(&snapshot, &summary, None).complain(&place.name)),
         }
     }
 }

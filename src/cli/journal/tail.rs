@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -13,6 +13,7 @@ use super::bodies::Bodies;
 use super::findings::Findings;
 use super::history::is_over;
 use super::output::{BUFFER, ended};
+use super::place::Place;
 use super::rows::{Lines, Rows};
 use super::table::{Layout, Table};
 use crate::cli::CliError;
@@ -80,7 +81,7 @@ enum End {
 }
 
 impl Tail {
-    pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
+    pub(super) fn execute(&self, place: &Place) -> Result<u8, CliError> {
         let bodies = if self.raw {
             Bodies::AsStored
         } else {
@@ -89,9 +90,9 @@ impl Tail {
         let out = io::BufWriter::with_capacity(BUFFER, io::stdout());
         let mut shown = Shown::new(&bodies, self.format, out);
         let end = if self.follow {
-            on_runtime(self.follow(path, &mut shown))?
+            on_runtime(self.follow(place, &mut shown))?
         } else {
-            self.print(path, &mut shown)?
+            self.print(place, &mut shown)?
         };
         Ok(match end {
             End::Printed | End::Told | End::Unread => 0,
@@ -103,20 +104,20 @@ impl Tail {
                 eprintln!(
                     "no runner that can be seen from here has held {} for {}, and the task is not over: nothing more comes \
                      until one is started",
-                    path.display(),
+                    place.name.display(),
                     humantime::format_duration(self.wait)
                 );
                 0
             }
-            End::Found(findings) => findings.complain(path),
+            End::Found(findings) => findings.complain(&place.name),
         })
     }
 
     /// The last rows, once.
-    fn print(&self, path: &Path, shown: &mut Shown<'_>) -> Result<End, CliError> {
-        let failed = |source| read_failed(path, source);
-        let snapshot = Snapshot::take(path).map_err(failed)?;
-        let findings = shown.begin(&snapshot, self.lines).map_err(failed)?;
+    fn print(&self, place: &Place, shown: &mut Shown<'_>) -> Result<End, CliError> {
+        let snapshot = place.snapshot()?;
+        let begun = shown.begin(&snapshot, self.lines);
+        let findings = begun.map_err(|source| place.unread(source))?;
         Ok(match (shown.flush()?, findings.is_empty()) {
             (Flow::Unread, _) => End::Unread,
             (Flow::Read, true) => End::Printed,
@@ -125,18 +126,18 @@ impl Tail {
     }
 
     /// The last rows, and what comes.
-    async fn follow(&self, path: &Path, shown: &mut Shown<'_>) -> Result<End, CliError> {
+    async fn follow(&self, place: &Place, shown: &mut Shown<'_>) -> Result<End, CliError> {
         let told = tokio::signal::ctrl_c();
         tokio::pin!(told);
         let mut seen: Option<Stamp> = None;
         let mut doubts = 0;
         let mut quiet = Quiet::default();
         loop {
-            let stamp = Stamp::of(path).map_err(|source| read_failed(path, source))?;
+            let stamp = Stamp::of(&place.file).map_err(|source| place.unread(source))?;
             // Before the rows are read: what a holder wrote before it went is read after it was seen to be gone.
-            let holder = Holder::of(path);
+            let holder = Holder::of(&place.file);
             if seen.as_ref() != Some(&stamp) {
-                match self.look(path, shown) {
+                match self.look(place, shown) {
                     Ok(findings) if findings.is_empty() => {
                         doubts = 0;
                         seen = Some(stamp);
@@ -153,7 +154,7 @@ impl Tail {
                         source: ReadError::Absent | ReadError::Empty,
                         ..
                     }) => {
-                        quiet.say_that_it_is_waited_for(path);
+                        quiet.say_that_it_is_waited_for(place);
                         seen = Some(stamp);
                     }
                     Err(CliError::Read {
@@ -180,23 +181,16 @@ impl Tail {
     }
 
     /// Prints what is new.
-    fn look(&self, path: &Path, shown: &mut Shown<'_>) -> Result<Findings, CliError> {
-        let failed = |source| read_failed(path, source);
-        let snapshot = Snapshot::take(path).map_err(failed)?;
+    fn look(&self, place: &Place, shown: &mut Shown<'_>) -> Result<Findings, CliError> {
+        let failed = |source| place.unread(source);
+        let snapshot = place.snapshot()?;
         if let Some(findings) = shown.go_on(&snapshot).map_err(failed)? {
             return Ok(findings);
         }
         if shown.head.is_some() {
-            eprintln!("{} is another journal now", path.display());
+            eprintln!("{} is another journal now", place.name.display());
         }
         shown.begin(&snapshot, self.lines).map_err(failed)
-    }
-}
-
-fn read_failed(path: &Path, source: ReadError) -> CliError {
-    CliError::Read {
-        path: path.to_owned(),
-        source,
     }
 }
 
@@ -213,9 +207,9 @@ impl Quiet {
         self.since = None;
     }
 
-    fn say_that_it_is_waited_for(&mut self, path: &Path) {
+    fn say_that_it_is_waited_for(&mut self, place: &Place) {
         if !self.absent {
-            eprintln!("waiting for {}, which is not there yet", path.display());
+            eprintln!("waiting for {}, which is not there yet", place.name.display());
         }
         self.absent = true;
     }

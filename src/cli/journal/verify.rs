@@ -1,12 +1,13 @@
 //! `runner journal verify`: is it whole, in order, untampered and legal?
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use runner_journal::{Hash, Summary};
 
 use super::bodies::Bodies;
 use super::output::to_stdout;
+use super::place::Place;
 use super::post_mortem::PostMortem;
 use crate::cli::CliError;
 
@@ -29,8 +30,8 @@ pub(super) struct Verify {
 }
 
 impl Verify {
-    pub(super) fn execute(&self, path: &Path) -> Result<u8, CliError> {
-        let mut post_mortem = PostMortem::open(path)?;
+    pub(super) fn execute(&self, place: &Place) -> Result<u8, CliError> {
+        let mut post_mortem = PostMortem::open(place)?;
         post_mortem.verify(self.head)?;
         if self.json {
             let journal = post_mortem.head(&Bodies::AsStored).into_journal();
@@ -42,7 +43,8 @@ impl Verify {
         let code = post_mortem.complain();
         if code == 0 && !self.json {
             let Summary { rows, head, .. } = &post_mortem.summary;
-            to_stdout(|out| writeln!(out, "{}: whole, {rows} rows, head {}", path.display(), head.hash))?;
+            let name = place.name.display();
+            to_stdout(|out| writeln!(out, "{name}: whole, {rows} rows, head {}", head.hash))?;
         }
         Ok(code)
     }
