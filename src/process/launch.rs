@@ -175,7 +175,9 @@ impl Launch {
         let mut all: Vec<OsString> = vec![SUPERVISE.into(), "--lock".into(), lock.into(), "--report".into()];
         all.extend([report.into(), "--grace-ms".into()]);
         all.push(self.grace.as_millis().to_string().into());
-        all.extend(["--set-aside".into(), self.set_aside.to_string().into()]);
+        if self.set_aside > 0 {
+            all.extend(["--set-aside".into(), self.set_aside.to_string().into()]);
+        }
         if let Input::File(path) = &self.stdin {
             all.extend(["--stdin".into(), std::path::absolute(path)?.into()]);
         }

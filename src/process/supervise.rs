@@ -109,16 +109,17 @@ impl Orders {
                     _ => return Err(OptionsError::Unknown(name.into())),
                 },
                 Argument::Program(program, arguments) => {
-                    let number = |name, value: Option<OsString>| -> Result<u64, OptionsError> {
-                        let value = value.ok_or(OptionsError::Missing(name))?;
+                    let number = |name, value: OsString| -> Result<u64, OptionsError> {
                         let number = value.to_str().and_then(|text| text.parse().ok());
                         number.ok_or(OptionsError::NotANumber(name))
                     };
+                    let grace = grace.ok_or(OptionsError::Missing("--grace-ms"))?;
+                    let set_aside = set_aside.map(|bytes| number("--set-aside", bytes));
                     return Ok(Self {
                         lock: lock.ok_or(OptionsError::Missing("--lock"))?.into(),
                         report: report.ok_or(OptionsError::Missing("--report"))?.into(),
                         grace: Duration::from_millis(number("--grace-ms", grace)?),
-                        set_aside: number("--set-aside", set_aside)?,
+                        set_aside: set_aside.transpose()?.unwrap_or(0),
                         stdin: stdin.map(Into::into),
                         program,
                         arguments,
