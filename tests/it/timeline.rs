@@ -154,7 +154,8 @@ fn is_clicked(browser: &mut Chromium, entries: &[Value]) {
     browser.click("a.bar[data-end=cut-off] .hit");
     browser.wait(&format!("document.querySelector('#r{row}').open"));
     browser.click("#r2 > summary");
-    browser.wait("document.querySelector('#r2').open");
+    // It is laid out when it is told that it is open, a moment after it is.
+    browser.wait("document.querySelector('#r2 > pre').textContent.includes('\\n')");
     let opened = browser.text("document.querySelector('#r2').innerText");
     let hash = entries[1]["hash"].as_str().unwrap();
     assert!(
