@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 
 use serde_json::Value;
 
-use crate::harness::{Bench, Outside, Serving, WAITING_AGENT};
+use crate::harness::{Bench, Outside, Serving, WAITING_AGENT, until};
 use crate::small_disk::SmallDisk;
 
 struct Room {
@@ -64,6 +64,9 @@ async fn a_runner_that_is_killed_while_the_disk_is_full_leaves_room_for_the_next
     };
     let mut serving = room.full_in_mid_agent().await;
     serving.kill().await;
+    // The supervisor ends the agent first. A start that comes before that is refused, as with every disk that is full.
+    let reserve = room.bench.path("state/agent.lock.reserve");
+    until("the room is given back", &serving, || !reserve.exists()).await;
     room.bench.let_the_agent_go();
     assert_eq!(room.bench.until_over(&room.outside).await, 0);
     assert_eq!(room.verdict()["event"], "completed");
