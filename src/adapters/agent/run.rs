@@ -125,7 +125,7 @@ pub enum RunError {
     },
     /// The transcript cannot be made, and nothing was started.
     #[error(transparent)]
-    Transcript(#[from] Unkept),
+    Transcript(Unkept),
 }
 
 /// Starts the agent and goes with it to its end, when all of its processes are dead and its transcript is on the disk.
