@@ -21,16 +21,14 @@ impl SmallDisk {
         Self(directory.to_owned())
     }
 
-    /// Fills it to its last byte.
-    pub(crate) fn fill(&self) {
-        let mut filler = fs::File::create(self.0.join("filler")).unwrap();
+    /// Fills it to its last byte, and says with which file.
+    pub(crate) fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut filler = fs::File::create(&path).unwrap();
         for block in [&[b'x'; 4096][..], b"x"] {
             while filler.write_all(block).is_ok() {}
         }
-    }
-
-    pub(crate) fn empty_again(&self) {
-        fs::remove_file(self.0.join("filler")).unwrap();
+        path
     }
 }
 

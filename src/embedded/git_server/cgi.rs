@@ -125,9 +125,11 @@ impl Backend {
             }
             let mut bytes = Vec::with_capacity(64 * 1024);
             match backend.stdout.read_buf(&mut bytes).await {
+                // One that ended by itself has said in its answer what failed: a body that breaks off would take
+                // that with it. One that was killed has not.
                 Ok(0) => match backend.child.wait().await {
-                    Ok(status) if status.success() => None,
-                    Ok(_) => Some((Err(io::Error::other("git http-backend failed")), (backend, None))),
+                    Ok(status) if status.code().is_some() => None,
+                    Ok(_) => Some((Err(io::Error::other("git http-backend was killed")), (backend, None))),
                     Err(error) => Some((Err(error), (backend, None))),
                 },
                 Ok(_) => Some((Ok(Bytes::from(bytes)), (backend, None))),
@@ -136,5 +138,26 @@ impl Backend {
         });
         *response.body_mut() = Body::from_stream(chunks);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client reads of the answer of a program that says `sh -c SCRIPT`; an error where it breaks off.
+    async fn answer(script: &str) -> Result<Bytes, axum::Error> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let backend = Backend::start(command, None, Body::empty()).unwrap();
+        axum::body::to_bytes(backend.respond().await.into_body(), 1024).await
+    }
+
+    #[tokio::test]
+    async fn the_answer_of_a_program_that_failed_is_whole_and_of_one_that_was_killed_breaks_off() {
+        let said = r"printf 'Content-Type: text/plain\r\n\r\nno such thing';";
+        assert_eq!(answer(&format!("{said} exit 0")).await.unwrap(), "no such thing");
+        assert_eq!(answer(&format!("{said} exit 128")).await.unwrap(), "no such thing");
+        answer(&format!("{said} kill -KILL $$")).await.unwrap_err();
     }
 }
