@@ -47,6 +47,7 @@ mod token;
 mod tree;
 
 pub use prompt::{DumpError, Told};
+pub use sandboxed::give_room_back;
 
 /// Who is told what the agent is doing.
 pub type Watch = Arc<dyn Fn(&Seen) + Send + Sync>;
@@ -152,11 +153,6 @@ impl Places {
 
     fn tmp(&self) -> PathBuf {
         self.workspace.join("tmp")
-    }
-
-    /// Held by the supervisor for as long as a process of the agent lives.
-    fn agent_lock(&self) -> PathBuf {
-        self.state.join("agent.lock")
     }
 }
 

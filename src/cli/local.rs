@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use super::CliError;
 use crate::adapters::archive::Destination;
-use crate::config::Settings;
+use crate::config::{ConfigError, Settings};
 use crate::driver::{Clock, Term};
 use crate::machine::Exit;
 use crate::redact::Redactor;
+use crate::steps::give_room_back;
 use crate::telemetry::{Exports, Metrics, system_clock};
 
 /// Two workers beside this thread, which is the driver's: it may wait for a disk, and the listener may not.
@@ -57,6 +58,19 @@ pub(super) fn exports(settings: &Settings, redactor: &Redactor, metrics: &Metric
         redactor,
         metrics,
     )?)
+}
+
+/// Makes the directories of a task. A disk that is full may be so for the room that is set aside while an agent lives: the one of
+/// a runner that was killed is waited for, and the disk is looked at once more.
+pub(super) async fn prepare_directories(settings: &Settings) -> Result<(), ConfigError> {
+    let first = settings.prepare_directories();
+    if !matches!(first, Err(ConfigError::FullDirectory { .. })) {
+        return first;
+    }
+    if let Err(error) = give_room_back(&settings.state_dir).await {
+        tracing::warn!("it is not given back: {error}");
+    }
+    settings.prepare_directories()
 }
 
 /// Says at the start what would be said at the end: a folder that is not there takes no archive. It may come yet, as a volume

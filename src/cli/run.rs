@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::CliError;
 use super::job;
-use super::local::{clock, exports, on_runtime, term, tidy, warn_of_archive};
+use super::local::{clock, exports, on_runtime, prepare_directories, term, tidy, warn_of_archive};
 use super::progress::Progress;
 use crate::adapters::agent::AgentKind;
 use crate::config::{Options, Role, Settings, state_home};
@@ -295,7 +295,7 @@ pub(super) async fn drive(local: Local, left: Left, redactor: &Redactor) -> Resu
         redactor.add(token);
     }
     holds_no_other_task(&settings, &id)?;
-    settings.prepare_directories()?;
+    prepare_directories(&settings).await?;
     warn_of_archive(&settings);
     let embedded = |cause: String| CliError::Embedded {
         what: "the task API",

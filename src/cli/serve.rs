@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::CliError;
-use super::local::{clock, exports, on_runtime, term, tidy, warn_of_archive};
+use super::local::{clock, exports, on_runtime, prepare_directories, term, tidy, warn_of_archive};
 use crate::config::{Options, Role, Settings};
 use crate::driver::{Driver, Observe, Parts};
 use crate::forwarder::Forwarder;
@@ -56,7 +56,7 @@ async fn serve(settings: Settings, redactor: Redactor) -> Result<u8, CliError> {
         .with_metrics(metrics.clone());
     let address = settings.options.listen;
     let listener = server::bind(address).map_err(|source| CliError::Listen { address, source })?;
-    settings.prepare_directories()?;
+    prepare_directories(&settings).await?;
     warn_of_archive(&settings);
     survival::log(&Ground::here(|name| std::env::var_os(name)).losses(&settings));
     let mut opened = Journal::open(&settings.journal, &record::machine()).map_err(|source| CliError::Open {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::ConfigError;
+use crate::disk;
 
 /// A directory of a task.
 #[derive(Debug, Clone, Copy)]
@@ -75,10 +76,11 @@ impl Directory<'_> {
     }
 
     fn unwritable(&self, source: std::io::Error) -> ConfigError {
-        ConfigError::UnwritableDirectory {
-            variable: self.variable,
-            path: self.path.to_owned(),
-            source,
+        let (variable, path) = (self.variable, self.path.to_owned());
+        if disk::is_full(&source) {
+            ConfigError::FullDirectory { variable, path, source }
+        } else {
+            ConfigError::UnwritableDirectory { variable, path, source }
         }
     }
 }

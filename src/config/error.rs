@@ -65,6 +65,16 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// The same, of a directory whose disk has no room.
+    #[error("{variable} is {}, whose disk is full: {source}; make room there, or name another one", path.display())]
+    FullDirectory {
+        /// The variable.
+        variable: &'static str,
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// A directory for secrets that others could look into or replace.
     #[error("{variable} is {}, {why}; name a directory of this user's own", path.display())]
     UnsafeDirectory {

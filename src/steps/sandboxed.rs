@@ -15,9 +15,31 @@ use crate::trace::Trace;
 /// How long the processes of an earlier agent may take to die, after their runner did.
 const OLD_AGENT_PATIENCE: Duration = Duration::from_mins(1);
 
+/// Held by the supervisor for as long as a process of the agent lives.
+fn agent_lock(state: &Path) -> PathBuf {
+    state.join("agent.lock")
+}
+
 /// Waits until no process of an earlier agent lives: nothing of ours touches the workspace before.
 pub(super) async fn free(world: &World) -> Result<(), LaunchError> {
-    let lock = world.places.agent_lock();
+    wait_for_earlier(agent_lock(&world.places.state)).await
+}
+
+/// Waits until no process of an earlier agent lives in this state directory, and what was set aside there for its end is free
+/// again. Does nothing where no agent was ever started.
+pub async fn give_room_back(state: &Path) -> Result<(), LaunchError> {
+    let lock = agent_lock(state);
+    if !lock.exists() {
+        return Ok(());
+    }
+    tracing::warn!(
+        "the disk of {} is full: the start waits for what an earlier agent's supervisor has set aside there",
+        state.display()
+    );
+    wait_for_earlier(lock).await
+}
+
+async fn wait_for_earlier(lock: PathBuf) -> Result<(), LaunchError> {
     let again = lock.clone();
     let waited = tokio::task::spawn_blocking(move || process::wait_until_free(&lock, OLD_AGENT_PATIENCE).map(drop));
     waited.await.unwrap_or(Err(LaunchError::LockHeld { lock: again }))
@@ -44,7 +66,7 @@ pub(super) async fn git(world: &World) -> Result<Launch, Outcome> {
         stdin: Input::Null,
         confinement,
         require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
-        lock: world.places.agent_lock(),
+        lock: agent_lock(&world.places.state),
         report: world.places.agent_dir().join("handover.json"),
         grace: world.kill_grace,
         set_aside: 0,
@@ -90,7 +112,7 @@ pub(super) fn launch(
         stdin: beside.stdin,
         confinement: confined.transpose()?,
         require: in_force.map_or(Demand::BestEffort, |sandbox| sandbox.demand),
-        lock: places.agent_lock(),
+        lock: agent_lock(&places.state),
         report: beside.report,
         grace: world.kill_grace,
         set_aside: 0,

@@ -20,6 +20,7 @@ use runner::secret::Secret;
 use serde_json::json;
 
 use crate::harness::{Bench, CANARY, Outside, client, files_with};
+use crate::processes::{lives, number};
 use crate::traces::{self, Canary, Trace, found_in, watch_processes};
 
 /// How an attack may end.
@@ -147,12 +148,6 @@ while :; do cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2> /dev/null | grep -a
     > /dev/null 2>&1 < /dev/null &
 until [ -s "$HOME/daemon" ]; do sleep 0.01; done"#;
 
-fn lives(pid: &str) -> bool {
-    // What has ended and was not waited for yet runs no more.
-    let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    state.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_waits_for_the_push_is_dead_by_then() {
     for sandbox in ["require", "off"] {
@@ -160,7 +155,7 @@ async fn a_daemon_that_waits_for_the_push_is_dead_by_then() {
         let script = format!("{DAEMON}\n: {sandbox}");
         let bench = attack("a daemon", &script, Ends::Arrives).await;
         let pid = std::fs::read_to_string(bench.path("workspace/home/daemon")).unwrap();
-        assert!(!lives(&pid), "{pid} lives");
+        assert!(!lives(number(&pid)), "{pid} lives");
     }
     // The control: started by a plain shell, it outlives who started it.
     let home = tempfile::tempdir().unwrap();
@@ -172,7 +167,7 @@ async fn a_daemon_that_waits_for_the_push_is_dead_by_then() {
         .unwrap();
     assert!(plain.success());
     let pid = std::fs::read_to_string(home.path().join("daemon")).unwrap();
-    assert!(lives(&pid), "it is no daemon");
+    assert!(lives(number(&pid)), "it is no daemon");
     let pid = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::harness::{Bench, CANARY, Outside, Serving, files_with, until};
 use crate::messages_api::Turn;
-use crate::resume::{Room as ClaudeRoom, the_pod_goes};
+use crate::processes::the_pod_goes;
+use crate::resume::Room as ClaudeRoom;
 
 /// Keeps what it is told, and adds to its change: `mended` where it is told of a check.
 const AGENT: &str = "echo run >> \"$HOME/runs\"; cat > \"$HOME/prompt-$(wc -l < $HOME/runs)\"; \

@@ -5,7 +5,8 @@ use std::os::unix::fs::DirBuilderExt;
 
 use serde_json::Value;
 
-use crate::harness::{Bench, Outside, Serving, WAITING_AGENT, until};
+use crate::harness::{Bench, Outside, Serving, WAITING_AGENT};
+use crate::processes::Supervisor;
 use crate::small_disk::SmallDisk;
 
 struct Room {
@@ -58,15 +59,29 @@ async fn a_disk_that_is_full_when_the_agent_ends_has_room_for_the_end_of_the_tas
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_runner_that_is_killed_while_the_disk_is_full_leaves_room_for_the_next() {
+async fn a_start_after_a_kill_on_a_full_disk_waits_until_the_supervisor_has_given_the_room_back() {
     let Some(room) = Room::new("8m", WAITING_AGENT).await else {
         return;
     };
     let mut serving = room.full_in_mid_agent().await;
+    let supervisor = Supervisor::of(&room.bench);
+    supervisor.stop();
     serving.kill().await;
-    // The supervisor ends the agent first. A start that comes before that is refused, as with every disk that is full.
-    let reserve = room.bench.path("state/agent.lock.reserve");
-    until("the room is given back", &serving, || !reserve.exists()).await;
+    room.bench.let_the_agent_go();
+    let mut next = room.bench.start();
+    assert!(next.line_with("the start waits").await.is_some(), "{}", next.log());
+    supervisor.goes_on();
+    assert_eq!(next.ended().await.code(), Some(0), "{}", next.log());
+    assert_eq!(room.verdict()["event"], "completed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_disk_takes_the_room_that_a_killed_supervisor_had_set_aside() {
+    let Some(room) = Room::new("8m", WAITING_AGENT).await else {
+        return;
+    };
+    let mut serving = room.full_in_mid_agent().await;
+    Supervisor::of(&room.bench).dies_with(&mut serving).await;
     room.bench.let_the_agent_go();
     assert_eq!(room.bench.until_over(&room.outside).await, 0);
     assert_eq!(room.verdict()["event"], "completed");

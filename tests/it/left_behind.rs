@@ -5,10 +5,8 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
 use crate::harness::{Bench, Outside, Serving, until};
+use crate::processes::{Supervisor, lives};
 
 /// Begins a daemon, once: double fork, a session of its own, signals ignored, no descriptor and no variable of the agent's,
 /// another directory, and it tries to lose its limits. Then waits until it is let go on.
@@ -28,33 +26,6 @@ fi
 until [ -e "$HOME/go" ]; do sleep 0.02; done
 echo change >> change.txt
 "#;
-
-/// Not even as what nobody has reaped yet.
-fn lives(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
-}
-
-fn signal(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).unwrap();
-}
-
-/// The one process whose arguments have both of these.
-fn process_with(one: &str, other: &str) -> i32 {
-    let pids = fs::read_dir("/proc").unwrap().flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let found: Vec<i32> = pids
-        .filter(|pid| {
-            let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
-            arguments.contains(one) && arguments.contains(other) && lives(*pid)
-        })
-        .collect();
-    let [pid] = found[..] else {
-        panic!("{one} and {other}: {found:?}");
-    };
-    pid
-}
 
 struct Room {
     outside: Outside,
@@ -127,16 +98,7 @@ async fn a_daemon_is_dead_before_the_next_agent_begins_when_the_runner_was_kille
 async fn a_daemon_is_dead_before_the_next_agent_begins_when_the_supervisor_was_killed_as_well() {
     let room = Room::new().await;
     let (mut serving, daemon) = room.at_work().await;
-    let lock = room.bench.path("state/agent.lock");
-    let supervisor = process_with("__supervise", lock.to_str().unwrap());
-    // It must not see that its runner is gone before it is gone itself.
-    signal(supervisor, Signal::SIGSTOP);
-    serving.kill().await;
-    signal(supervisor, Signal::SIGKILL);
-    let begun = std::time::Instant::now();
-    while lives(supervisor) {
-        assert!(begun.elapsed() < crate::harness::NEVER);
-    }
+    Supervisor::of(&room.bench).dies_with(&mut serving).await;
     assert!(lives(daemon), "nobody is there who could have killed it");
     room.goes_on(daemon).await;
 }
@@ -145,9 +107,9 @@ async fn a_daemon_is_dead_before_the_next_agent_begins_when_the_supervisor_was_k
 async fn a_daemon_is_dead_when_the_task_has_ended_whose_supervisor_alone_was_killed() {
     let room = Room::new().await;
     let (mut serving, daemon) = room.at_work().await;
-    let lock = room.bench.path("state/agent.lock");
+    let supervisor = Supervisor::of(&room.bench);
     room.bench.let_the_agent_go();
-    signal(process_with("__supervise", lock.to_str().unwrap()), Signal::SIGKILL);
+    supervisor.kill();
     until("the daemon is dead", &serving, || !lives(daemon)).await;
     assert_eq!(serving.wait().await.code(), Some(0), "{}", serving.log());
     assert_eq!(

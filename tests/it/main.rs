@@ -43,6 +43,7 @@ mod output;
 mod outside;
 mod plugins;
 mod policy;
+mod processes;
 mod progress;
 mod prompt;
 mod pull_request;

@@ -7,14 +7,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use runner::ids::SessionId;
 use serde_json::Value;
 
 use crate::claude::program;
 use crate::harness::{Bench, CANARY, Outside, Serving, files_with, transcript, until};
 use crate::messages_api::{MessagesApi, Turn};
+use crate::processes::{descendants, the_pod_goes};
 
 const KEY: &str = "sk-ant-of-this-test";
 /// What the agent does before it is cut off, and after.
@@ -191,41 +191,6 @@ impl Room {
             "{last}"
         );
     }
-}
-
-/// The runner and all that it has started, at once, as when a container ends.
-pub(crate) async fn the_pod_goes(mut serving: Serving) {
-    let runner = i32::try_from(serving.pid()).unwrap();
-    let below = descendants(runner);
-    assert!(below.len() >= 2, "supervisor and agent: {below:?}");
-    for pid in std::iter::once(runner).chain(below) {
-        // One that has ended already is as dead.
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-    serving.wait().await;
-}
-
-fn descendants(of: i32) -> Vec<i32> {
-    let mut parents: Vec<(i32, i32)> = Vec::new();
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
-            continue;
-        };
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent = stat
-            .rsplit(')')
-            .next()
-            .and_then(|rest| rest.split_whitespace().nth(1)?.parse().ok());
-        parents.extend(parent.map(|parent| (pid, parent)));
-    }
-    let mut found = vec![of];
-    let mut next = 0;
-    while next < found.len() {
-        let of = found[next];
-        found.extend(parents.iter().filter(|(_, parent)| *parent == of).map(|(pid, _)| *pid));
-        next += 1;
-    }
-    found.split_off(1)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,8 @@ use runner::sandbox::{self, Confinement, Demand, Right};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
+use crate::processes::{lives, number};
+
 const RUNNER: &str = env!("CARGO_BIN_EXE_runner");
 /// Long enough that a test which waits for it has failed, short enough to be told so.
 const NEVER: Duration = Duration::from_mins(1);
@@ -82,10 +84,6 @@ async fn line_of(stream: &mut (impl AsyncReadExt + Unpin)) -> String {
     }
 }
 
-fn lives(pid: &str) -> bool {
-    Path::new("/proc").join(pid.trim()).exists()
-}
-
 /// A daemon: double fork, a session of its own, TERM ignored, the pipe kept open. Says its number when it is ready.
 const DAEMON: &str = r#"(setsid sh -c 'trap "" TERM HUP INT; echo $$; while :; do sleep 1000; done' &)"#;
 
@@ -99,7 +97,7 @@ async fn a_daemon_that_ignores_term_is_dead_when_the_agent_has_ended() {
     assert_eq!(ended.stopped, Stopped::No);
     // The daemon and its sleep, at least.
     assert!(ended.stragglers >= 2, "{ended:?}");
-    assert!(!lives(&said), "the daemon {said} outlived the agent");
+    assert!(!lives(number(&said)), "the daemon {said} outlived the agent");
     assert_eq!(
         process::read_report(&room.path("state/report.json")).unwrap(),
         Some(ended)
@@ -134,10 +132,10 @@ async fn dropping_the_hold_kills_everything_at_once() {
     launch.grace = NEVER;
     let mut running = launch.start().unwrap();
     let daemon = line_of(&mut running.stdout).await;
-    assert!(lives(&daemon));
+    assert!(lives(number(&daemon)));
     drop(running);
     drop(process::wait_until_free(&launch.lock, NEVER / 2).unwrap());
-    assert!(!lives(&daemon));
+    assert!(!lives(number(&daemon)));
     let ended = process::read_report(&launch.report).unwrap().unwrap();
     assert_eq!(ended.stopped, Stopped::Abandoned);
 }
@@ -175,11 +173,11 @@ fn a_runner_that_is_killed_leaves_no_agent_running() {
         daemon.push(byte[0]);
     }
     let daemon = String::from_utf8(daemon).unwrap();
-    assert!(lives(&daemon));
+    assert!(lives(number(&daemon)));
     holder.kill().unwrap();
     holder.wait().unwrap();
     assert!(supervisor.wait().unwrap().success());
-    assert!(!lives(&daemon));
+    assert!(!lives(number(&daemon)));
     // Nobody has the pipe any more.
     assert_eq!(output.read(&mut [0]).unwrap(), 0);
 }
