@@ -481,6 +481,35 @@ fn an_api_that_is_away_for_good_fails_the_task_and_the_verdict_waits_for_it() {
     });
 }
 
+/// What it started hangs, and can be killed by nobody.
+#[test]
+fn an_agent_of_which_nothing_can_be_found_out_any_more_is_given_up_with_one_verdict() {
+    let ended = |asked_in_vain| {
+        in_paused_time(async {
+            // Start, data, token, clone and set-up come before.
+            let mut luck = vec![Luck::Good; 5];
+            luck.push(Luck::Hangs);
+            luck.extend(vec![Luck::Refused; asked_in_vain]);
+            let bench = Bench::new(World::lucky(luck));
+            // The runner dies.
+            let died = tokio::time::timeout(Duration::from_secs(1), bench.start()).await;
+            assert!(died.is_err());
+            let begun = Instant::now();
+            let exit = bench.start().await;
+            let outside = bench.world.outside.lock().unwrap();
+            assert_eq!(outside.verdicts.len(), 1);
+            let run = bench.replayed();
+            (exit, run.verdict.and_then(|v| v.reason), begun.elapsed())
+        })
+    };
+    let (exit, reason, _) = ended(19);
+    assert_eq!((exit, reason), (Exit::Completed, None));
+    let (exit, reason, after) = ended(20);
+    assert_eq!((exit, reason), (Exit::Failed, Some(Failure::Internal)));
+    // As long as the pauses are; each time that it is asked may take longer.
+    assert!((60..600).contains(&after.as_secs()), "{after:?}");
+}
+
 #[test]
 fn a_second_assignment_is_refused_and_the_same_one_is_not() {
     in_paused_time(async {

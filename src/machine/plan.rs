@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::effect::{ClaimPatience, Effect, EffectName, StartPatience, TokenHistory};
 use super::event::Ack;
 use super::failure::Failure;
-use super::state::{Millis, Run, State, Tally};
+use super::state::{Attempt, Millis, Run, State, Tally};
 use super::transition::in_turn;
 use super::verdict::{Checking, Ending, Verdict, VerdictKind};
 use super::work::Cut;
@@ -27,6 +27,9 @@ const CLAIMS: u32 = 5;
 pub const CLAIM_PAUSE_MS: Millis = 12_000;
 /// What is local and idempotent: what does not work three times will not.
 const MISSES: u32 = 3;
+/// What runs here, or is on this disk, says what came of it unless something hangs in the kernel. With the pauses between, and up to
+/// a minute for each time, it has some minutes to come back.
+const UNANSWERED: u32 = 20;
 /// The first wait is drawn from up to this long.
 const BACKOFF_BASE_MS: Millis = 500;
 /// What the next waits may add before the try after this one: with it, the last try still ends in time.
@@ -207,7 +210,7 @@ pub fn plan(run: &Run, situation: Situation, policy: &Policy) -> Plan {
     }
     if run.verdict.is_none() {
         if let Some(open) = run.open {
-            if let Some((failure, cause)) = given_up(run, open.effect, state, situation, policy) {
+            if let Some((failure, cause)) = given_up(run, open, state, situation, policy) {
                 return Plan::GiveUp {
                     effect: open.effect,
                     attempt: open.number,
@@ -395,24 +398,38 @@ fn tended<'a>(run: &'a Run, state: &'a State) -> Option<Tended<'a>> {
 /// Whether the search for what came of an open intent has to end now.
 fn given_up(
     run: &Run,
-    effect: EffectName,
+    open: Attempt,
     state: &State,
     situation: Situation,
     policy: &Policy,
 ) -> Option<(Failure, String)> {
-    overtaken(run, state, situation, policy).or_else(|| match effect {
+    overtaken(run, state, situation, policy).or_else(|| match open.effect {
         EffectName::Data | EffectName::Token | EffectName::Clone | EffectName::Push | EffectName::PullRequest => {
-            unreachable(run, effect, situation.now, policy)
+            unreachable(run, open.effect, situation.now, policy)
         }
-        // Best effort, local, or told without end.
-        EffectName::Start
-        | EffectName::Setup
-        | EffectName::Agent
-        | EffectName::Check
-        | EffectName::Handover
-        | EffectName::Report
-        | EffectName::Archive => None,
+        EffectName::Setup | EffectName::Agent | EffectName::Check | EffectName::Handover => unanswered(run, open),
+        // Best effort, or told without end.
+        EffectName::Start | EffectName::Report | EffectName::Archive => None,
     })
+}
+
+/// Whether what is local was asked often enough.
+fn unanswered(run: &Run, open: Attempt) -> Option<(Failure, String)> {
+    (open.unanswered >= UNANSWERED).then(|| {
+        let asked = format!(
+            "What came of {} {} could not be found out, {} times in this start.",
+            open.effect, open.number, open.unanswered
+        );
+        (Failure::Internal, with_last_miss(run, asked))
+    })
+}
+
+/// A cause, and what was said the last time: it missed in this start, and nothing else was tried since.
+fn with_last_miss(run: &Run, cause: String) -> String {
+    match run.last_miss.as_deref() {
+        None | Some("") => cause,
+        Some(last) => format!("{cause} The last time: {last}"),
+    }
 }
 
 /// What ends a task whatever it is doing.
@@ -492,16 +509,12 @@ fn unreachable(run: &Run, effect: EffectName, now: Millis, policy: &Policy) -> O
     let tally = run.tally(effect);
     let waited = since(now, run.boot.at.max(tally.first_at));
     (tally.misses > 0 && waited >= policy.api_patience_ms).then(|| {
-        let mut cause = format!(
+        let tried = format!(
             "{effect} was tried {} times, over {} s in this start.",
             tally.attempts,
             waited / 1000
         );
-        // It missed in this start, and nothing else was tried since.
-        if let Some(last) = run.last_miss.as_deref().filter(|last| !last.is_empty()) {
-            cause = format!("{cause} The last time: {last}");
-        }
-        (Failure::ApiUnreachable, cause)
+        (Failure::ApiUnreachable, with_last_miss(run, tried))
     })
 }
 

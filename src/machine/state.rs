@@ -309,6 +309,8 @@ pub struct Attempt {
     pub number: u32,
     /// When it was intended.
     pub at: Millis,
+    /// How often in this start it could not be found out what came of it.
+    pub unanswered: u32,
 }
 
 /// What has been tried of one effect.

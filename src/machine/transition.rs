@@ -151,6 +151,9 @@ fn boot(run: &mut Run, at: Millis) {
     for tally in run.tallies.values_mut() {
         tally.misses = 0;
     }
+    if let Some(open) = &mut run.open {
+        open.unanswered = 0;
+    }
     run.boot = Boot {
         number: run.boot.number + 1,
         at,
@@ -217,6 +220,7 @@ fn intend(
         effect,
         number: attempt,
         at,
+        unanswered: 0,
     });
     run.session = session.or(run.session);
     Ok(())
@@ -527,6 +531,9 @@ fn see(run: &mut Run, note: &Note, at: Millis) {
             tally.misses += 1;
             tally.last_at = at;
             tally.retry_after_ms = None;
+            if let Some(open) = run.open.as_mut().filter(|open| open.effect == *effect) {
+                open.unanswered += 1;
+            }
         }
         Note::Parked | Note::Undelivered => run.left = true,
     }

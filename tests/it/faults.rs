@@ -224,8 +224,7 @@ async fn a_report_that_cannot_be_delivered_is_delivered_by_a_later_start_in_the_
             .inject(Endpoint::Verdict, Fault::Refuse, Times::Always);
         trial.ends_with(75).await;
         assert_eq!(trial.counts().verdict, None);
-        let tried = trial.asked(Endpoint::Verdict);
-        assert!(tried >= 2, "{tried}");
+        assert!(trial.asked(Endpoint::Verdict) >= 1);
         trial.ends_with(75).await;
         trial.outside.faults.clear(Endpoint::Verdict);
         let log = trial.ends_with(code).await;

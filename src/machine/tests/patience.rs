@@ -252,27 +252,73 @@ fn what_has_not_missed_is_not_away_however_long_it_takes() {
 }
 
 #[test]
-fn no_patience_ends_what_is_local_or_best_effort() {
+fn no_patience_ends_what_is_best_effort() {
+    let mut history = up_to(EffectName::Start);
+    history.extend((0..99).map(|at| unanswered(EffectName::Start, at)));
+    assert!(matches!(planned(&history, 9_000_000, Stopping::No), Plan::Probe { .. }));
+}
+
+/// No word on what came of it.
+fn unanswered(effect: EffectName, at: Millis) -> Event {
+    let cause = "process 7 hangs".to_owned();
+    Event::Noted {
+        note: Note::AnswerLost { effect, cause },
+        at,
+    }
+}
+
+#[test]
+fn what_is_local_is_asked_twenty_times_in_a_start_and_given_up_with_what_was_said_last() {
     for effect in [
-        EffectName::Start,
         EffectName::Setup,
         EffectName::Agent,
         EffectName::Check,
         EffectName::Handover,
     ] {
         let mut history = up_to(effect);
-        history.push(Event::Noted {
-            note: Note::AnswerLost {
-                effect,
-                cause: String::new(),
-            },
-            at: 0,
-        });
+        history.extend((0..19).map(|at| unanswered(effect, at)));
+        let asked = |history: &[Event]| matches!(planned(history, 9_000_000, Stopping::No), Plan::Probe { .. });
         assert!(
-            matches!(planned(&history, 9_000_000, Stopping::No), Plan::Probe { .. }),
-            "{effect}"
+            asked(&history),
+            "{effect}: no time is too long for what is asked seldom"
         );
+        let mut last = history.clone();
+        last.push(unanswered(effect, 19));
+        let given_up = planned(&last, 19, Stopping::No);
+        assert!(
+            matches!(given_up, Plan::GiveUp { attempt: 1, .. }),
+            "{effect}: {given_up:?}"
+        );
+        let (failure, cause) = ending_of(given_up);
+        assert_eq!(failure, Failure::Internal);
+        assert_eq!(
+            cause,
+            format!(
+                "What came of {effect} 1 could not be found out, 20 times in this start. The last time: process 7 hangs"
+            )
+        );
+
+        // What another start was told counts for nothing in this one.
+        history.push(Event::Booted { at: 20 });
+        history.push(unanswered(effect, 21));
+        assert!(asked(&history), "{effect}");
     }
+}
+
+#[test]
+fn attempts_that_came_to_nothing_are_not_counted_among_what_was_asked() {
+    let mut history = missed(EffectName::Handover, None);
+    history.push(Event::Intended {
+        effect: EffectName::Handover,
+        attempt: 2,
+        session: None,
+        at: 1,
+    });
+    history.extend((0..19).map(|at| unanswered(EffectName::Handover, at)));
+    assert!(matches!(
+        planned(&history, 9_000_000, Stopping::No),
+        Plan::Probe { attempt: 2, .. }
+    ));
 }
 
 #[test]

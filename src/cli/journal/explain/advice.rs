@@ -236,7 +236,7 @@ fn failed(failure: Failure, facts: &Facts<'_>) -> String {
              missing."
                 .to_owned()
         }
-        Failure::Internal => "report it, with this journal: it is a bug of the runner.".to_owned(),
+        Failure::Internal => "report it, with this journal: it is a bug of the runner, unless the message names a fault of this machine.".to_owned(),
     };
     let then = format!("{} Then {}", full(&cause), anew(facts));
     match facts.story.unknown {
