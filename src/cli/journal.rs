@@ -6,12 +6,14 @@ use clap::{Args, Subcommand};
 
 use super::CliError;
 use crate::config::state_home;
+use crate::disk::with_suffix;
 use bundle::Found;
 use dump::Dump;
 use explain::Explain;
 use replay::Replay;
 use tail::Tail;
 use verify::Verify;
+use words::escaped;
 
 mod beside;
 mod bodies;
@@ -113,13 +115,14 @@ fn find(named: Option<&Path>) -> Result<PathBuf, CliError> {
         .max()
         .map(|(_, path)| path);
     let path = newest.ok_or(CliError::NoJournal { places: looked })?;
-    eprintln!("the newest journal here is {}", path.display());
+    // Whoever made a directory there named it.
+    eprintln!("the newest journal here is {}", escaped(&path.display().to_string()));
     Ok(path)
 }
 
 /// When a journal was last written: its log grows while the database stays still.
 fn touched(path: &Path) -> Option<std::time::SystemTime> {
-    let log = PathBuf::from(format!("{}-wal", path.display()));
+    let log = with_suffix(path, "-wal");
     let written = |path: &Path| path.metadata().and_then(|m| m.modified()).ok();
     Some(written(path)?.max(written(&log).unwrap_or(std::time::UNIX_EPOCH)))
 }

@@ -10,6 +10,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::disk::with_suffix;
 use crate::sandbox::Rights;
 
 /// How the agent's first process ended.
@@ -179,12 +180,6 @@ fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, R
 /// Where `__sandbox` says why it did not become the program: beside the report.
 pub(super) fn failure_path(report: &Path) -> PathBuf {
     with_suffix(report, ".failure")
-}
-
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 /// Removes what an earlier supervisor left, so that it cannot pass for this one's.

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::libc;
 
-use super::report::with_suffix;
+use crate::disk::with_suffix;
 
 /// Room that is set aside. It is free again when this is dropped.
 #[derive(Debug)]

@@ -672,3 +672,25 @@ fn no_terminal_obeys_what_an_error_names() {
     assert!(!said.stderr.contains('\u{1b}'), "{:?}", said.stderr);
     assert!(said.stderr.contains("no\\u{1b}[2Jsuch.db"), "{}", said.stderr);
 }
+
+/// Whoever may make a directory where tasks are looked for has named it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_terminal_obeys_the_name_of_a_journal_that_is_whole() {
+    let (_outside, bench) = completed().await;
+    let state = tempfile::tempdir().unwrap();
+    let task = state.path().join("runner/a\u{1b}[2Jtask");
+    fs::create_dir_all(&task).unwrap();
+    let found = task.join("journal.db");
+    fs::copy(bench.journal(), &found).unwrap();
+    for verb in ["verify", "replay", "tail"] {
+        let mut command = bare(Path::new(RUNNER));
+        command
+            .args(["journal", verb])
+            .env("XDG_STATE_HOME", state.path())
+            .env("HOME", "/nonexistent");
+        let said = run(command);
+        assert_eq!(said.code, Some(0), "{verb}: {}", said.stderr);
+        assert!(said.stderr.contains("a\\u{1b}[2Jtask"), "{verb}: {}", said.stderr);
+        assert!(!(said.stderr + &said.stdout).contains('\u{1b}'), "{verb}");
+    }
+}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use runner_journal::{ReadError, Snapshot};
 
+use super::words::escaped;
 use crate::cli::CliError;
 
 /// A journal to look at.
@@ -23,6 +24,11 @@ impl Place {
             name: file.clone(),
             file,
         }
+    }
+
+    /// Its name for a line of text. Whoever made the file named it, and a terminal does what it is told.
+    pub(super) fn said(&self) -> String {
+        escaped(&self.name.display().to_string())
     }
 
     /// A copy of it.

@@ -56,10 +56,7 @@ impl Replay {
         }
         match driven.stopped {
             Some(Stop::Refused(refused)) if !refused.newer => {
-                eprintln!(
-                    "error: the journal {} holds an illegal transition",
-                    place.name.display()
-                );
+                eprintln!("error: the journal {} holds an illegal transition", place.said());
                 eprintln!("  row {}: {}", refused.seq, refused.cause);
                 eprintln!("hint: nothing after it was replayed; `runner journal dump` shows every row");
                 Ok(1)

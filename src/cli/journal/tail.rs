@@ -104,7 +104,7 @@ impl Tail {
                 eprintln!(
                     "no runner that can be seen from here has held {} for {}, and the task is not over: nothing more comes \
                      until one is started",
-                    place.name.display(),
+                    place.said(),
                     humantime::format_duration(self.wait)
                 );
                 0
@@ -188,7 +188,7 @@ impl Tail {
             return Ok(findings);
         }
         if shown.head.is_some() {
-            eprintln!("{} is another journal now", place.name.display());
+            eprintln!("{} is another journal now", place.said());
         }
         shown.begin(&snapshot, self.lines).map_err(failed)
     }
@@ -209,7 +209,7 @@ impl Quiet {
 
     fn say_that_it_is_waited_for(&mut self, place: &Place) {
         if !self.absent {
-            eprintln!("waiting for {}, which is not there yet", place.name.display());
+            eprintln!("waiting for {}, which is not there yet", place.said());
         }
         self.absent = true;
     }

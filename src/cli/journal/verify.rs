@@ -43,7 +43,7 @@ impl Verify {
         let code = post_mortem.complain();
         if code == 0 && !self.json {
             let Summary { rows, head, .. } = &post_mortem.summary;
-            let name = place.name.display();
+            let name = place.said();
             to_stdout(|out| writeln!(out, "{name}: whole, {rows} rows, head {}", head.hash))?;
         }
         Ok(code)
