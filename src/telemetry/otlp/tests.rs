@@ -281,7 +281,7 @@ async fn what_a_collector_was_away_for_is_the_next_starts_and_the_end_is_not_wai
         (1..=5).for_each(|seq| delivery.intake().push(span(seq)));
         let begun = Instant::now();
         let tally = delivery.close(begun + Duration::from_secs(1)).await;
-        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
         assert_eq!(tally.sent, 0);
         assert_eq!(
             Sent::in_dir(dir.path()).read(SpanId([9; 8])),
