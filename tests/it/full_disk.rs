@@ -140,3 +140,32 @@ async fn an_assignment_that_cannot_be_written_down_is_not_taken_and_with_room_ag
     assert_eq!(room.bench.until_over(&room.outside).await, 0);
     assert_eq!(room.verdict()["event"], "completed");
 }
+
+/// What is set aside is on the state directory's disk. The agent's end is there, so that the journal's can wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_on_a_disk_of_its_own_that_is_full_when_the_agent_ends_is_gone_on_with_once_there_is_room() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("not run: to mount a small file system takes root");
+        return;
+    }
+    let outside = Outside::start().await;
+    let place = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::at(place.path(), "size=8m,mode=0700");
+    let journal = place.path().join("journal.db");
+    let bench = Bench::new(&outside)
+        .with("RUNNER_AGENT_COMMAND", WAITING_AGENT)
+        .with("RUNNER_JOURNAL", journal.to_str().unwrap());
+    let mut serving = bench.start();
+    serving.assign(&outside.assignment()).await;
+    bench.agent_is_there(&serving).await;
+    let filler = disk.fill();
+    bench.let_the_agent_go();
+    assert_eq!(serving.ended().await.code(), Some(75), "{}", serving.log());
+    let (code, log) = bench.once(&outside).await;
+    assert!([Some(3), Some(75)].contains(&code), "{code:?}: {log}");
+    assert!(log.contains("full"), "{log}");
+    std::fs::remove_file(filler).unwrap();
+    assert_eq!(bench.until_over(&outside).await, 0);
+    assert_eq!(outside.verdict()["event"], "completed");
+    assert_eq!((bench.runs(), outside.forge.pulls().len()), (1, 1));
+}
