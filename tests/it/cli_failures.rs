@@ -145,7 +145,7 @@ fn quick() -> Vec<Case> {
                 End::Failed("AgentTimedOut", "RUNNER_AGENT_TIMEOUT", Work::Saved),
             )
         }
-        .with("RUNNER_AGENT_TIMEOUT", "15s"),
+        .with("RUNNER_AGENT_TIMEOUT", "20s"),
         Case::always(
             "401 until time is over",
             Turn::Status(401),
@@ -174,7 +174,7 @@ fn quick() -> Vec<Case> {
             [change(), Turn::Tool("Bash", in_background), DONE],
             End::Completed,
         )
-        .with(idle.0, idle.1),
+        .with(idle.0, "15s"),
         // What is lost is begun again, in the same conversation.
         Case::new("SIGKILL", [waits(), DONE], End::Completed).struck_by(Signal::SIGKILL),
         Case::new("SIGTERM", [waits(), DONE], End::Completed).struck_by(Signal::SIGTERM),
