@@ -11,6 +11,9 @@ use crate::actions::record::{self, ActionsMachine};
 use crate::ledger::Machine as _;
 use crate::machine::Stopping;
 
+mod patience;
+mod refusals;
+
 /// By hand, from the ADR: never from the machine.
 const EDGES: [(&str, &str); 6] = [
     ("", "Assigned"),
@@ -531,41 +534,6 @@ fn what_github_asks_to_be_waited_for_is_waited_for() {
         plan(&life.run, situation(at - 1), policy),
         Plan::Do { attempt: 2, .. }
     ));
-}
-
-#[test]
-fn an_illegal_event_is_refused_by_name_and_changes_nothing() {
-    let life = Life::new();
-    let before = life.run.clone();
-    let intended = |effect, attempt| Event::Intended { effect, attempt, at: 1 };
-    let refused = |event: &Event| transition(&life.run, event).unwrap_err().refusal;
-    assert_eq!(
-        refused(&intended(EffectName::Job, 1)),
-        Refusal::NotAnEffectOfState(EffectName::Job)
-    );
-    assert_eq!(
-        refused(&intended(EffectName::Remove, 1)),
-        Refusal::NotAnEffectOfState(EffectName::Remove)
-    );
-    let wrong = refused(&intended(EffectName::Register, 2));
-    assert_eq!(wrong.to_string(), "attempt 2 of register comes where 1 would");
-    let assigned = Event::Assigned {
-        assignment: assignment(),
-        at: 1,
-    };
-    assert_eq!(refused(&assigned), Refusal::AlreadyAssigned);
-    assert_eq!(life.run, before);
-    // Something that is registered is in the way of a verdict.
-    let mut life = Life::new();
-    assert_eq!(life.turn(0), None);
-    let concluded = Event::Concluded {
-        verdict: Verdict::compose(&life.run, &Ending::Idle, "head"),
-        at: 1,
-    };
-    assert_eq!(
-        transition(&life.run, &concluded).unwrap_err().refusal,
-        Refusal::StillRegistered
-    );
 }
 
 #[test]
