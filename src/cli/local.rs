@@ -67,10 +67,14 @@ pub(super) async fn prepare_directories(settings: &Settings) -> Result<(), Confi
     if !matches!(first, Err(ConfigError::FullDirectory { .. })) {
         return first;
     }
-    if let Err(error) = give_room_back(&settings.state_dir).await {
-        tracing::warn!("it is not given back: {error}");
+    match give_room_back(&settings.state_dir).await {
+        Ok(true) => settings.prepare_directories(),
+        Ok(false) => first,
+        Err(error) => {
+            tracing::warn!("it is not given back: {error}");
+            first
+        }
     }
-    settings.prepare_directories()
 }
 
 /// Says at the start what would be said at the end: a folder that is not there takes no archive. It may come yet, as a volume

@@ -26,17 +26,17 @@ pub(super) async fn free(world: &World) -> Result<(), LaunchError> {
 }
 
 /// Waits until no process of an earlier agent lives in this state directory, and what was set aside there for its end is free
-/// again. Does nothing where no agent was ever started.
-pub async fn give_room_back(state: &Path) -> Result<(), LaunchError> {
+/// again. False where no agent was ever started there.
+pub async fn give_room_back(state: &Path) -> Result<bool, LaunchError> {
     let lock = agent_lock(state);
     if !lock.exists() {
-        return Ok(());
+        return Ok(false);
     }
     tracing::warn!(
-        "the disk of {} is full: the start waits for what an earlier agent's supervisor has set aside there",
+        "a disk is full: the start waits for what an earlier agent's supervisor has set aside in {}",
         state.display()
     );
-    wait_for_earlier(lock).await
+    wait_for_earlier(lock).await.map(|()| true)
 }
 
 async fn wait_for_earlier(lock: PathBuf) -> Result<(), LaunchError> {
