@@ -131,17 +131,19 @@ fn where_no_runner_comes_it_ends_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn at_ctrl_c_it_ends_well_and_leaves_nothing_behind() {
-    let (_room, path) = thaw("v1/died-at-work");
-    let temporary = tempfile::tempdir().unwrap();
-    let mut tail = Serving::spawn(tail(
-        temporary.path(),
-        &["-n", "3", "--wait", "1h", "--format", "ndjson", text(&path)],
-    ));
-    until("the last rows", &tail, printed(&tail, 3)).await;
-    tail.signal(Signal::SIGINT);
-    assert_eq!(tail.wait().await.code(), Some(0), "{}", tail.log());
-    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0);
+async fn at_ctrl_c_and_when_it_is_ended_it_ends_well_and_leaves_nothing_behind() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let (_room, path) = thaw("v1/died-at-work");
+        let temporary = tempfile::tempdir().unwrap();
+        let mut tail = Serving::spawn(tail(
+            temporary.path(),
+            &["-n", "3", "--wait", "1h", "--format", "ndjson", text(&path)],
+        ));
+        until("the last rows", &tail, printed(&tail, 3)).await;
+        tail.signal(signal);
+        assert_eq!(tail.wait().await.code(), Some(0), "{signal}: {}", tail.log());
+        assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "{signal}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use runner_journal::{Head, Holder, ReadError, Row, Snapshot, Stamp};
 use strum::{Display, EnumString, VariantNames};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::bodies::Bodies;
 use super::findings::Findings;
@@ -127,8 +128,9 @@ impl Tail {
 
     /// The last rows, and what comes.
     async fn follow(&self, place: &Place, shown: &mut Shown<'_>) -> Result<End, CliError> {
-        let told = tokio::signal::ctrl_c();
-        tokio::pin!(told);
+        // From here on, before anything is read or printed: one that came earlier would end the process with its copies left.
+        let mut interrupt = watch_for(SignalKind::interrupt())?;
+        let mut terminate = watch_for(SignalKind::terminate())?;
         let mut seen: Option<Stamp> = None;
         let mut doubts = 0;
         let mut quiet = Quiet::default();
@@ -175,7 +177,8 @@ impl Tail {
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
-                _ = &mut told => return Ok(End::Told),
+                _ = interrupt.recv() => return Ok(End::Told),
+                _ = terminate.recv() => return Ok(End::Told),
             }
         }
     }
@@ -192,6 +195,13 @@ impl Tail {
         }
         shown.begin(&snapshot, self.lines).map_err(failed)
     }
+}
+
+fn watch_for(kind: SignalKind) -> Result<Signal, CliError> {
+    signal(kind).map_err(|source| CliError::Output {
+        what: "a handler of signals".to_owned(),
+        source,
+    })
 }
 
 /// How long nothing has come, and what was said of it.
