@@ -388,31 +388,6 @@ fn the_edges_are_those_of_the_decision_and_no_others() {
 }
 
 #[test]
-fn each_attempt_to_register_has_a_name_of_its_own() {
-    let mut life = Life::new();
-    let planned = |life: &Life| {
-        let situation = Situation {
-            now: life.now,
-            stopping: Stopping::No,
-        };
-        plan(&life.run, situation, Policy { patience_ms: 60_000 })
-    };
-    let of = |name: &str, attempt| Plan::Do {
-        effect: Effect::Register { name: name.to_owned() },
-        attempt,
-    };
-    assert_eq!(planned(&life), of("pod-1a2b3c4d-1", 1));
-    assert_eq!(life.turn(5), None);
-    assert_eq!(planned(&life), of("pod-1a2b3c4d-2", 2));
-    // Nobody answered: that name may be registered yet.
-    assert_eq!(life.turn(2), None);
-    while life.run.open.is_some() {
-        assert_eq!(life.turn(0), None);
-    }
-    assert_eq!(life.run.suspects, ["pod-1a2b3c4d-2"]);
-}
-
-#[test]
 fn the_third_name_that_is_taken_is_the_last() {
     let mut life = Life::new();
     for _ in 0..3 {

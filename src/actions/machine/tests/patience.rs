@@ -1,4 +1,4 @@
-//! How long is waited, for whom, and what begins the waiting anew.
+//! What is next: how long is waited, for whom, what begins the waiting anew, and how it ends.
 
 use super::*;
 
@@ -143,4 +143,22 @@ fn a_verdict_of_an_earlier_start_is_nothing_to_do() {
         life.boot();
         assert_eq!(planned(&life, life.now), Plan::Stop(Exit::NothingToDo));
     }
+}
+
+#[test]
+fn each_attempt_to_register_has_a_name_of_its_own() {
+    let mut life = Life::new();
+    let of = |name: &str, attempt| Plan::Do {
+        effect: Effect::Register { name: name.to_owned() },
+        attempt,
+    };
+    assert_eq!(planned(&life, life.now), of("pod-1a2b3c4d-1", 1));
+    assert_eq!(life.turn(5), None);
+    assert_eq!(planned(&life, life.now), of("pod-1a2b3c4d-2", 2));
+    // Nobody answered: that name may be registered yet.
+    assert_eq!(life.turn(2), None);
+    while life.run.open.is_some() {
+        assert_eq!(life.turn(0), None);
+    }
+    assert_eq!(life.run.suspects, ["pod-1a2b3c4d-2"]);
 }
